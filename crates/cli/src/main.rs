@@ -1,0 +1,3 @@
+//! The fairway command.
+
+fn main() {}

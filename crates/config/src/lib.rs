@@ -1,0 +1,1 @@
+//! The data model: RFC 7951 documents, validated into the model of one router.

@@ -1,0 +1,1 @@
+//! Hop-layer cryptography: peer keys, key schedule, signatures, metadata encryption, replay windows.

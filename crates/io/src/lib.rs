@@ -1,0 +1,1 @@
+//! Packet I/O on Linux: packet sockets, the classifier, netlink and TUN.

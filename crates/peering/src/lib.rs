@@ -1,0 +1,1 @@
+//! Peer paths: liveness, restart detection and signed messages between waypoints.

@@ -1,0 +1,1 @@
+//! The service and tenant FIB: immutable snapshots that decide every session.

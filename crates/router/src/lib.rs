@@ -1,0 +1,1 @@
+//! The router daemon: workers, configuration, API and wiring.

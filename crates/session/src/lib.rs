@@ -1,0 +1,1 @@
+//! The session engine: classification, handshake, rewrite and expiry, free of I/O.

@@ -1,0 +1,115 @@
+//! What the engine counts beside drops. Each counter only rises.
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A count of something that happened, other than a drop.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Counter { $($(#[doc = $help])+ $variant,)+ }
+
+        impl Counter {
+            /// All counters, in the order they are shown.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name on screens, in metrics and in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for help texts and metrics.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($help,)+),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets given to the engine.
+    PacketsReceived = "packets-received",
+    /// Packets the engine forwarded.
+    PacketsForwarded = "packets-forwarded",
+    /// Bytes of the packets the engine forwarded, from the IP header on.
+    BytesForwarded = "bytes-forwarded",
+    /// Packets handed to the host's own network stack.
+    PacketsPunted = "packets-punted",
+    /// Packets the engine absorbed: control messages, and packets replaced by emitted ones.
+    PacketsConsumed = "packets-consumed",
+    /// Packets the engine made itself.
+    PacketsEmitted = "packets-emitted",
+    /// Super-packets cut into segments because a handshake needed each one.
+    SuperPacketsSegmented = "super-packets-segmented",
+    /// Sessions created.
+    SessionsCreated = "sessions-created",
+    /// Sessions removed because nothing was sent for their idle timeout.
+    SessionsExpired = "sessions-expired",
+    /// Sessions removed after both sides closed, or one reset.
+    SessionsClosed = "sessions-closed",
+    /// Sessions removed by an operator, a peer's delete message or a change of policy.
+    SessionsDeleted = "sessions-deleted",
+    /// Sessions replaced by a new one on the same tuple.
+    SessionsReplaced = "sessions-replaced",
+    /// Sessions whose outer tuples moved.
+    SessionsMoved = "sessions-moved",
+    /// Sessions that began to send metadata again.
+    SessionsRetriggered = "sessions-retriggered",
+    /// Packets sent with metadata.
+    MetadataSent = "metadata-sent",
+    /// Packets received with valid metadata.
+    MetadataReceived = "metadata-received",
+    /// Metadata packets sent ahead because the packet would have become too big with it.
+    MetadataSentAhead = "metadata-sent-ahead",
+    /// Empty metadata headers that were put before, or taken off, a payload that looked like metadata.
+    FalsePositives = "false-positives",
+    /// TLVs of unknown type that were skipped.
+    UnknownTlvs = "unknown-tlvs",
+    /// Control messages sent (TLV 24).
+    ControlSent = "control-sent",
+    /// Control messages received and processed (TLV 24).
+    ControlReceived = "control-received",
+    /// ICMP errors made by this router.
+    IcmpErrorsSent = "icmp-errors-sent",
+    /// ICMP errors relayed to the session they belong to.
+    IcmpErrorsRelayed = "icmp-errors-relayed",
+    /// TCP resets made by this router.
+    TcpResetsSent = "tcp-resets-sent",
+    /// Answers that were due but withheld by a rate limit.
+    AnswersLimited = "answers-limited",
+    /// Configurations applied.
+    Reloads = "reloads",
+}
+
+/// One value for each [`Counter`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Counter::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Adds one.
+    pub fn increment(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&mut self, counter: Counter, count: u64) {
+        self.0[counter as usize] += count;
+    }
+
+    /// The present value.
+    #[must_use]
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// All counters with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
+        Counter::ALL.iter().map(|&counter| (counter, self.value(counter)))
+    }
+}

@@ -1,1 +1,3 @@
 //! Laboratories in network namespaces: topologies from files, impaired wires.
+pub mod quantity;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! End to end, in network namespaces.
+fn main() {}

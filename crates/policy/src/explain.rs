@@ -5,7 +5,12 @@ use core::fmt;
 use fairway_types::{PortRange, Protocol, ServiceId};
 use ipnet::IpNet;
 
-use crate::decision::{AccessLine, Candidate, Decision};
+use crate::decision::{AccessLine, Candidate, CandidateHop, Decision};
+use crate::fib::{Hit, Row, ScopeRows};
+use crate::snapshot::{Query, Snapshot};
+
+/// How many services that were passed over an explanation lists.
+const LISTED: usize = 64;
 
 /// A service with the row of the FIB that it was considered by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,4 +107,122 @@ pub struct Explanation {
     pub line: Option<LineChoice>,
     /// The ways of the matched service, best first, whether they are up or not.
     pub routes: Vec<RouteChoice>,
+}
+
+pub(crate) fn explain(snapshot: &Snapshot, query: &Query) -> Explanation {
+    let hit = snapshot.hit(query);
+    let decision = snapshot.decide(query.tenant, query.source, query.destination, query.protocol, query.port);
+    let mut walk = Walk { snapshot, query, hit, matched: None, passed_over: Vec::new(), passed_over_more: 0 };
+    let mut after_hit = false;
+    for (at, scope) in snapshot.fib.scopes_around(query.destination) {
+        let here = hit.is_some_and(|hit| hit.scope == at);
+        walk.visit(scope, here, after_hit);
+        after_hit |= here;
+    }
+    let tenant = query.tenant.and_then(|id| snapshot.model().tenants.get(id.index()));
+    Explanation {
+        decision,
+        tenant: tenant.map(|tenant| tenant.name.clone()),
+        matched: walk.matched,
+        passed_over: walk.passed_over,
+        passed_over_more: walk.passed_over_more,
+        line: line_choice(snapshot, &decision),
+        routes: hit.map(|hit| routes(snapshot, hit.service)).unwrap_or_default(),
+    }
+}
+
+/// The walk from the longest prefix to the shortest.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    query: &'a Query,
+    hit: Option<Hit>,
+    matched: Option<Match>,
+    passed_over: Vec<PassedOver>,
+    passed_over_more: usize,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, scope: &ScopeRows, here: bool, after_hit: bool) {
+        let rows = self.snapshot.fib.rows(scope);
+        let holds = |row: &&Row| row.holds(self.query.protocol, self.query.port);
+        let narrowest = rows.iter().filter(holds).map(Row::breadth).min();
+        let decided = self.hit.map(|hit| hit.service);
+        for row in rows {
+            let holds = holds(&row);
+            let own = decided == Some(row.service);
+            if here && own && holds && Some(row.breadth()) == narrowest {
+                self.matched = self.describe(scope, row);
+                continue;
+            }
+            let reason = match (holds, here) {
+                // Behind the prefix that decided, other transports explain nothing.
+                (false, _) if after_hit || here && own => continue,
+                (false, _) => PassedReason::OtherTransport,
+                (true, true) if own => continue,
+                (true, true) if Some(row.breadth()) != narrowest => PassedReason::WiderTransport,
+                (true, true) => PassedReason::LessSpecificAccess,
+                (true, false) => PassedReason::ShorterPrefix,
+            };
+            self.pass_over(scope, row, reason);
+        }
+    }
+
+    fn pass_over(&mut self, scope: &ScopeRows, row: &Row, reason: PassedReason) {
+        if self.passed_over.len() >= LISTED {
+            self.passed_over_more += 1;
+        } else if let Some(row) = self.describe(scope, row) {
+            self.passed_over.push(PassedOver { row, reason });
+        }
+    }
+
+    fn describe(&self, scope: &ScopeRows, row: &Row) -> Option<Match> {
+        let service = self.snapshot.model().services.get(row.service.index())?;
+        Some(Match {
+            service: row.service,
+            name: service.name.clone(),
+            origin: service.origin.clone(),
+            prefix: scope.prefix,
+            protocol: row.protocol(),
+            ports: row.ports,
+        })
+    }
+}
+
+fn line_choice(snapshot: &Snapshot, decision: &Decision) -> Option<LineChoice> {
+    let (decided, line) = match *decision {
+        Decision::Permit { service, line } => (service, line),
+        Decision::Deny { service, line, .. } => (service?, line?),
+    };
+    let permit = decision.is_permit();
+    let services = &snapshot.model().services;
+    let (service, origin) = match line {
+        AccessLine::Line { service, index } => {
+            let service = services.get(service.index())?;
+            (service, service.access.get(index as usize)?.origin.clone())
+        }
+        AccessLine::Public => {
+            let service = services.get(decided.index())?;
+            (service, service.origin.clone())
+        }
+    };
+    Some(LineChoice { line, permit, service: service.name.clone(), origin })
+}
+
+fn routes(snapshot: &Snapshot, service: ServiceId) -> Vec<RouteChoice> {
+    let model = snapshot.model();
+    let choices = snapshot.candidates(service).iter().filter_map(|&candidate| {
+        let route = model.routes.get(candidate.route.index())?;
+        let path = match candidate.hop {
+            CandidateHop::Path(path) => model.path(path),
+            CandidateHop::NextHop { .. } | CandidateHop::Local => None,
+        };
+        Some(RouteChoice {
+            candidate,
+            name: route.name.clone(),
+            origin: route.origin.clone(),
+            peer: path.and_then(|path| model.peer(path.peer)).map(|peer| peer.name.clone()),
+            path_origin: path.map(|path| path.origin.clone()),
+        })
+    });
+    choices.collect()
 }

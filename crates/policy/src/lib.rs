@@ -52,11 +52,17 @@
 //! A snapshot never changes. After [`Snapshot::compile`] nothing allocates but explanations, and
 //! nothing panics, whatever ids and addresses are asked for. Ids belong to the model of the snapshot.
 
+mod access;
+mod check;
 mod decision;
 mod error;
 mod explain;
 mod fib;
+mod locate;
 mod snapshot;
+#[cfg(test)]
+mod tests;
+mod ways;
 
 pub use decision::{AccessLine, Candidate, CandidateHop, Decision};
 pub use error::CompileError;

@@ -1,11 +1,21 @@
 //! The forwarding information base: which services a destination, protocol and port belong to.
 
+mod groups;
+mod ports;
+mod ranges;
+mod show;
+mod table;
+
 use core::fmt;
 
 use fairway_types::{PortRange, Protocol, ServiceId, TenantId};
 use ipnet::IpNet;
 
 use crate::decision::Candidate;
+
+pub(crate) use ranges::{Lpm, NONE};
+pub(crate) use show::rows_of;
+pub(crate) use table::{Fib, Hit, Row, ScopeRows};
 
 /// Whom a row of the FIB is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

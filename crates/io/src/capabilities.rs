@@ -1,0 +1,70 @@
+//! Giving up privileges after start.
+
+use std::io;
+
+use crate::sys::caps;
+
+/// A capability that a running router needs (capabilities(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Capability {
+    /// Netlink requests, tc links, TUN devices.
+    NetAdmin = 12,
+    /// Packet sockets.
+    NetRaw = 13,
+    /// Loading programs and changing maps.
+    Bpf = 39,
+}
+
+impl Capability {
+    /// What [`crate::Ports`] needs for as long as it runs: devices come back, addresses change.
+    pub const FOR_PORTS: &[Self] = &[Self::NetAdmin, Self::NetRaw, Self::Bpf];
+}
+
+/// Gives up every capability but those in `keep`, for this thread and all that it starts later, and
+/// forbids programs started from here to gain any. Call it before starting threads: others keep what
+/// they have.
+///
+/// # Errors
+/// Those of the kernel; some capabilities may be gone then.
+pub fn drop_capabilities(keep: &[Capability]) -> io::Result<()> {
+    let wanted = keep.iter().fold(0u64, |mask, &capability| mask | 1 << capability as u8);
+    let permitted = caps::permitted()?;
+    for capability in (0..64).filter(|bit| wanted & (1u64 << bit) == 0) {
+        match caps::drop_bounding(capability) {
+            // Beyond the last capability this kernel knows.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            // Without CAP_SETPCAP the set can't shrink; no_new_privs below closes the way back.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => break,
+            result => result?,
+        }
+    }
+    caps::clear_ambient()?;
+    caps::set(permitted & wanted)?;
+    caps::no_new_privileges()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_kept_remains() {
+        if !crate::sys::is_root() {
+            println!("skipped: dropping capabilities needs some");
+            return;
+        }
+        // A thread of its own: capabilities belong to threads.
+        let left = std::thread::spawn(|| {
+            drop_capabilities(&[Capability::NetRaw]).unwrap();
+            std::fs::read_to_string("/proc/thread-self/status").unwrap()
+        });
+        let status = left.join().unwrap();
+        let line =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(u64::from_str_radix(&line(set), 16).unwrap(), 1 << 13, "{set}");
+        }
+        assert_eq!(line("NoNewPrivs:"), "1");
+    }
+}

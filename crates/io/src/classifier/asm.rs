@@ -1,0 +1,236 @@
+//! A small assembler for eBPF (RFC 9669) with labels, just enough for the classifier.
+
+use std::collections::HashMap;
+
+/// One encoded instruction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    opcode: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+const _: () = assert!(size_of::<Instruction>() == 8);
+
+/// A register. R0 holds results, R1–R5 arguments and are lost in calls, R6–R9 survive calls, R10 is
+/// the frame pointer and read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reg {
+    R0 = 0,
+    R1 = 1,
+    R2 = 2,
+    R3 = 3,
+    R4 = 4,
+    R6 = 6,
+    R7 = 7,
+    R8 = 8,
+    R10 = 10,
+}
+
+/// The width of a load or store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Size {
+    /// 32 bits.
+    Word = 0x00,
+    /// 16 bits.
+    Half = 0x08,
+    /// 8 bits.
+    Byte = 0x10,
+    /// 64 bits.
+    Double = 0x18,
+}
+
+/// A condition; all comparisons are unsigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum When {
+    /// Equal.
+    Equal = 0x10,
+    /// Greater than.
+    Above = 0x20,
+    /// Greater or equal.
+    NotBelow = 0x30,
+    /// Not equal.
+    NotEqual = 0x50,
+    /// Less than.
+    Below = 0xa0,
+}
+
+/// An operation on 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Alu {
+    Add = 0x00,
+    And = 0x50,
+    ShiftLeft = 0x60,
+    ShiftRight = 0x70,
+    Move = 0xb0,
+}
+
+/// A place in the program that jumps can name before it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Label(usize);
+
+/// Why a program could not be put together: an error in the program, not in its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AssemblyError {
+    #[error("a jump names a label that was never placed")]
+    UnplacedLabel,
+    #[error("a jump is longer than 32767 instructions")]
+    JumpTooLong,
+}
+
+const CLASS_LOAD_IMMEDIATE: u8 = 0x18;
+const CLASS_LOAD: u8 = 0x61;
+const CLASS_STORE_IMMEDIATE: u8 = 0x62;
+const CLASS_STORE: u8 = 0x63;
+const CLASS_ALU64: u8 = 0x07;
+const CLASS_ALU32: u8 = 0x04;
+const CLASS_JUMP: u8 = 0x05;
+const SOURCE_REGISTER: u8 = 0x08;
+const BYTE_SWAP_TO_BIG_ENDIAN: u8 = 0xdc;
+const PSEUDO_MAP_FD: u8 = 1;
+
+/// A program under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    code: Vec<Instruction>,
+    labels: usize,
+    placed: HashMap<Label, usize>,
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    /// A new label, not placed yet.
+    pub(crate) fn label(&mut self) -> Label {
+        self.labels += 1;
+        Label(self.labels)
+    }
+
+    /// Places `label` before the next instruction.
+    pub(crate) fn place(&mut self, label: Label) {
+        self.placed.insert(label, self.code.len());
+    }
+
+    fn push(&mut self, opcode: u8, destination: Reg, source: u8, offset: i16, immediate: i32) {
+        let registers = destination as u8 | source << 4;
+        self.code.push(Instruction { opcode, registers, offset, immediate });
+    }
+
+    /// `destination = destination op value`.
+    pub(crate) fn alu(&mut self, op: Alu, destination: Reg, value: i32) {
+        self.push(CLASS_ALU64 | op as u8, destination, 0, 0, value);
+    }
+
+    /// `destination = destination op source`.
+    pub(crate) fn alu_reg(&mut self, op: Alu, destination: Reg, source: Reg) {
+        self.push(CLASS_ALU64 | SOURCE_REGISTER | op as u8, destination, source as u8, 0, 0);
+    }
+
+    /// `destination = value`, the upper half zero.
+    pub(crate) fn move32(&mut self, destination: Reg, value: i32) {
+        self.push(CLASS_ALU32 | Alu::Move as u8, destination, 0, 0, value);
+    }
+
+    /// Turns the lower 16 bits from big-endian into a number.
+    pub(crate) fn from_be16(&mut self, register: Reg) {
+        self.push(BYTE_SWAP_TO_BIG_ENDIAN, register, 0, 0, 16);
+    }
+
+    /// `destination = *(base + offset)`.
+    pub(crate) fn load(&mut self, size: Size, destination: Reg, base: Reg, offset: i16) {
+        self.push(CLASS_LOAD | size as u8, destination, base as u8, offset, 0);
+    }
+
+    /// `*(base + offset) = source`.
+    pub(crate) fn store(&mut self, size: Size, base: Reg, offset: i16, source: Reg) {
+        self.push(CLASS_STORE | size as u8, base, source as u8, offset, 0);
+    }
+
+    /// `*(base + offset) = value`.
+    pub(crate) fn store_immediate(&mut self, size: Size, base: Reg, offset: i16, value: i32) {
+        self.push(CLASS_STORE_IMMEDIATE | size as u8, base, 0, offset, value);
+    }
+
+    /// `destination = the map behind fd`.
+    pub(crate) fn load_map(&mut self, destination: Reg, fd: i32) {
+        self.push(CLASS_LOAD_IMMEDIATE, destination, PSEUDO_MAP_FD, 0, fd);
+        self.code.push(Instruction::default());
+    }
+
+    /// Jumps when `register` compares so to `value`.
+    pub(crate) fn jump_if(&mut self, register: Reg, when: When, value: i32, label: Label) {
+        self.jumps.push((self.code.len(), label));
+        self.push(CLASS_JUMP | when as u8, register, 0, 0, value);
+    }
+
+    /// Jumps when `register` compares so to `other`.
+    pub(crate) fn jump_if_reg(&mut self, register: Reg, when: When, other: Reg, label: Label) {
+        self.jumps.push((self.code.len(), label));
+        self.push(CLASS_JUMP | SOURCE_REGISTER | when as u8, register, other as u8, 0, 0);
+    }
+
+    /// Jumps.
+    pub(crate) fn jump(&mut self, label: Label) {
+        self.jumps.push((self.code.len(), label));
+        self.push(CLASS_JUMP, Reg::R0, 0, 0, 0);
+    }
+
+    /// Calls a helper of the kernel.
+    pub(crate) fn call(&mut self, helper: i32) {
+        self.push(CLASS_JUMP | 0x80, Reg::R0, 0, 0, helper);
+    }
+
+    /// Returns R0.
+    pub(crate) fn exit(&mut self) {
+        self.push(CLASS_JUMP | 0x90, Reg::R0, 0, 0, 0);
+    }
+
+    /// The finished program.
+    pub(crate) fn finish(mut self) -> Result<Vec<Instruction>, AssemblyError> {
+        for (at, label) in self.jumps {
+            let target = *self.placed.get(&label).ok_or(AssemblyError::UnplacedLabel)?;
+            let distance = target as i64 - at as i64 - 1;
+            let distance = i16::try_from(distance).map_err(|_| AssemblyError::JumpTooLong)?;
+            if let Some(jump) = self.code.get_mut(at) {
+                jump.offset = distance;
+            }
+        }
+        Ok(self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_have_the_encoding_of_rfc_9669() {
+        let mut asm = Assembler::default();
+        let out = asm.label();
+        asm.jump_if(Reg::R1, When::Equal, 7, out);
+        asm.load(Size::Half, Reg::R2, Reg::R10, -6);
+        asm.place(out);
+        asm.alu(Alu::Move, Reg::R0, 1);
+        asm.exit();
+        let code = asm.finish().unwrap();
+        let words = [
+            Instruction { opcode: 0x15, registers: 0x01, offset: 1, immediate: 7 },
+            Instruction { opcode: 0x69, registers: 0xa2, offset: -6, immediate: 0 },
+            Instruction { opcode: 0xb7, registers: 0x00, offset: 0, immediate: 1 },
+            Instruction { opcode: 0x95, registers: 0x00, offset: 0, immediate: 0 },
+        ];
+        assert_eq!(code, words);
+    }
+
+    #[test]
+    fn a_label_that_was_never_placed_is_an_error() {
+        let mut asm = Assembler::default();
+        let nowhere = asm.label();
+        asm.jump(nowhere);
+        assert_eq!(asm.finish(), Err(AssemblyError::UnplacedLabel));
+    }
+}

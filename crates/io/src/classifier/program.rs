@@ -1,0 +1,425 @@
+//! The table as an eBPF program, with the meaning of [`super::rule::classify`].
+//!
+//! R6 is the context, R7 the offset of the header under inspection from the start of the frame, R8
+//! the protocol. Everything is read with `bpf_skb_load_bytes`, which both program types have.
+
+use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
+use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
+
+const HELPER_MAP_LOOKUP: i32 = 1;
+const HELPER_SKB_LOAD_BYTES: i32 = 26;
+
+/// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
+mod context {
+    pub(super) const PACKET_TYPE: i16 = 4;
+    pub(super) const PROTOCOL: i16 = 16;
+    pub(super) const VLAN_PRESENT: i16 = 20;
+    pub(super) const VLAN_TCI: i16 = 24;
+}
+
+/// Places on the stack, relative to R10.
+mod stack {
+    /// Destination address, as IPv6 or IPv4-mapped.
+    pub(super) const DESTINATION: i16 = -16;
+    /// Source address; later the source of a quoted packet.
+    pub(super) const SOURCE: i16 = -32;
+    /// An IP header: up to 40 bytes.
+    pub(super) const HEADER: i16 = -80;
+    /// The start of a transport or extension header: 8 bytes.
+    pub(super) const SMALL: i16 = -88;
+    /// First and last waypoint port, four bytes each.
+    pub(super) const FIRST_PORT: i16 = -92;
+    pub(super) const LAST_PORT: i16 = -96;
+    /// The key of the counter.
+    pub(super) const COUNTER: i16 = -100;
+}
+
+/// The layout of values of the address map, in host byte order.
+pub(crate) mod value {
+    /// 1 for a waypoint, 0 for another address of the host.
+    pub(crate) const IS_WAYPOINT: usize = 0;
+    pub(crate) const FIRST_PORT: usize = 4;
+    pub(crate) const LAST_PORT: usize = 8;
+    pub(crate) const SIZE: usize = 12;
+}
+
+/// What a program answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// For tc: drop what is Fairway's, pass the rest to the next program; counts.
+    Drop,
+    /// For packet sockets: all of what is Fairway's, nothing of the rest.
+    Accept,
+    /// For tests: the number of the rule.
+    #[cfg(test)]
+    Rule,
+}
+
+/// `TC_ACT_SHOT`, which is also `TCX_DROP`.
+const TC_DROP: i32 = 2;
+/// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`.
+const TC_NEXT: i32 = -1;
+
+/// Descriptors of the maps that the program reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MapFds {
+    pub(crate) local: i32,
+    pub(crate) peers: i32,
+    pub(crate) counters: i32,
+}
+
+struct Builder {
+    asm: Assembler,
+    maps: MapFds,
+    rules: [Label; Rule::ALL.len()],
+    fragment: Label,
+}
+
+/// Assembles the classifier.
+pub(crate) fn assemble(maps: MapFds, answer: Answer) -> Result<Vec<Instruction>, AssemblyError> {
+    let mut asm = Assembler::default();
+    let rules = Rule::ALL.map(|_| asm.label());
+    let fragment = asm.label();
+    let mut builder = Builder { asm, maps, rules, fragment };
+    builder.link_layer();
+    builder.finish(answer);
+    builder.asm.finish()
+}
+
+/// IPv4 protocol types that are errors, and the same of IPv6 (RFC 792, RFC 4443).
+const ERRORS_V4: [i32; 3] = [3, 11, 12];
+const ERRORS_V6: [i32; 4] = [1, 2, 3, 4];
+/// Where the network header starts.
+const LINK_HEADER: i32 = 14;
+
+impl Builder {
+    fn rule(&self, rule: Rule) -> Label {
+        self.rules[rule as usize]
+    }
+
+    /// R0 = 0 when `length` bytes at R7 were copied to `to`.
+    fn load_bytes(&mut self, to: i16, length: i32) {
+        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R7);
+        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R10);
+        self.asm.alu(Alu::Add, Reg::R3, i32::from(to));
+        self.asm.alu(Alu::Move, Reg::R4, length);
+        self.asm.call(HELPER_SKB_LOAD_BYTES);
+    }
+
+    /// [`Self::load_bytes`], or on to `otherwise`.
+    fn load_or(&mut self, to: i16, length: i32, otherwise: Label) {
+        self.load_bytes(to, length);
+        self.asm.jump_if(Reg::R0, When::NotEqual, 0, otherwise);
+    }
+
+    /// R0 = the value under the key at `key`, or null.
+    fn lookup(&mut self, map: i32, key: i16) {
+        self.asm.load_map(Reg::R1, map);
+        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R10);
+        self.asm.alu(Alu::Add, Reg::R2, i32::from(key));
+        self.asm.call(HELPER_MAP_LOOKUP);
+    }
+
+    /// R1 = the number of 16 bits in network order at `at`.
+    fn number16(&mut self, at: i16) {
+        self.asm.load(Size::Half, Reg::R1, Reg::R10, at);
+        self.asm.from_be16(Reg::R1);
+    }
+
+    fn link_layer(&mut self) {
+        let (untagged, ipv4, ipv6) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let asm = &mut self.asm;
+        asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+        asm.load(Size::Word, Reg::R7, Reg::R6, context::PACKET_TYPE);
+        asm.jump_if(Reg::R7, When::NotEqual, 0, self.rules[Rule::NotForHost as usize]);
+        asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_PRESENT);
+        asm.jump_if(Reg::R7, When::Equal, 0, untagged);
+        asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_TCI);
+        asm.alu(Alu::And, Reg::R7, 0xfff);
+        asm.jump_if(Reg::R7, When::NotEqual, 0, self.rules[Rule::Tagged as usize]);
+        asm.place(untagged);
+        asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
+        asm.jump_if(Reg::R7, When::Equal, i32::from(0x0800u16.to_be()), ipv4);
+        asm.jump_if(Reg::R7, When::Equal, i32::from(0x86ddu16.to_be()), ipv6);
+        asm.jump(self.rules[Rule::NotIp as usize]);
+        asm.place(ipv4);
+        self.ipv4();
+        self.asm.place(ipv6);
+        self.ipv6();
+        self.fragments();
+    }
+
+    fn ipv4(&mut self) {
+        let malformed = self.rule(Rule::NotIp);
+        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
+        self.load_or(stack::HEADER, 20, malformed);
+        self.ipv4_length(malformed);
+        let group = self.rule(Rule::GroupAddress);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 16);
+        self.asm.jump_if(Reg::R1, When::NotBelow, 224, group);
+        self.asm.load(Size::Word, Reg::R1, Reg::R10, stack::HEADER + 16);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, group);
+        self.ipv4_key(stack::DESTINATION, 16);
+        self.ipv4_key(stack::SOURCE, 12);
+        self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 9);
+        self.own_address();
+        self.number16(stack::HEADER + 6);
+        self.asm.alu(Alu::And, Reg::R1, 0x1fff);
+        self.asm.jump_if(Reg::R1, When::NotEqual, 0, self.fragment);
+        let (ports, error) = (self.asm.label(), self.asm.label());
+        self.asm.jump_if(Reg::R8, When::Equal, 6, ports);
+        self.asm.jump_if(Reg::R8, When::Equal, 17, ports);
+        self.asm.jump_if(Reg::R8, When::Equal, 1, error);
+        self.asm.jump(self.rules[Rule::Own as usize]);
+        self.asm.place(ports);
+        self.ports();
+        self.asm.place(error);
+        self.error(&ERRORS_V4);
+        self.quoted_ipv4();
+    }
+
+    /// Checks version and length of the IPv4 header at `stack::HEADER`, and moves R7 behind it.
+    fn ipv4_length(&mut self, malformed: Label) {
+        self.version(4, malformed);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER);
+        self.asm.alu(Alu::And, Reg::R1, 15);
+        self.asm.jump_if(Reg::R1, When::Below, 5, malformed);
+        self.asm.alu(Alu::ShiftLeft, Reg::R1, 2);
+        self.asm.alu_reg(Alu::Add, Reg::R7, Reg::R1);
+    }
+
+    fn version(&mut self, version: i32, malformed: Label) {
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER);
+        self.asm.alu(Alu::ShiftRight, Reg::R1, 4);
+        self.asm.jump_if(Reg::R1, When::NotEqual, version, malformed);
+    }
+
+    /// Writes an address of the IPv4 header as an IPv4-mapped key.
+    fn ipv4_key(&mut self, key: i16, field: i16) {
+        self.asm.store_immediate(Size::Double, Reg::R10, key, 0);
+        self.asm.store_immediate(Size::Word, Reg::R10, key + 8, 0xffff_u32.to_be() as i32);
+        self.asm.load(Size::Word, Reg::R1, Reg::R10, stack::HEADER + field);
+        self.asm.store(Size::Word, Reg::R10, key + 12, Reg::R1);
+    }
+
+    fn ipv6(&mut self) {
+        let malformed = self.rule(Rule::NotIp);
+        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
+        self.load_or(stack::HEADER, 40, malformed);
+        self.version(6, malformed);
+        self.asm.alu(Alu::Add, Reg::R7, 40);
+        self.ipv6_key(stack::DESTINATION, 24);
+        self.ipv6_key(stack::SOURCE, 8);
+        self.ipv6_scopes();
+        self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 6);
+        self.own_address();
+        let (transport, ports, error) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.extension_headers(transport);
+        self.asm.place(transport);
+        self.asm.jump_if(Reg::R8, When::Equal, 6, ports);
+        self.asm.jump_if(Reg::R8, When::Equal, 17, ports);
+        self.asm.jump_if(Reg::R8, When::Equal, 58, error);
+        self.asm.jump(self.rules[Rule::Own as usize]);
+        self.asm.place(ports);
+        self.ports();
+        self.asm.place(error);
+        self.error(&ERRORS_V6);
+        self.quoted_ipv6();
+    }
+
+    fn ipv6_key(&mut self, key: i16, field: i16) {
+        for half in [0, 8] {
+            self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::HEADER + field + half);
+            self.asm.store(Size::Double, Reg::R10, key + half, Reg::R1);
+        }
+    }
+
+    /// Groups and the unspecified address, then link-local addresses.
+    fn ipv6_scopes(&mut self) {
+        let (group, link_local) = (self.rule(Rule::GroupAddress), self.rule(Rule::LinkLocal));
+        let specified = self.asm.label();
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::DESTINATION);
+        self.asm.jump_if(Reg::R1, When::Equal, 0xff, group);
+        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::DESTINATION);
+        self.asm.jump_if(Reg::R1, When::NotEqual, 0, specified);
+        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::DESTINATION + 8);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, group);
+        self.asm.place(specified);
+        for address in [stack::DESTINATION, stack::SOURCE] {
+            self.number16(address);
+            self.asm.alu(Alu::And, Reg::R1, 0xffc0);
+            self.asm.jump_if(Reg::R1, When::Equal, 0xfe80, link_local);
+        }
+    }
+
+    /// Follows extension headers until R8 is a transport protocol and R7 its header.
+    fn extension_headers(&mut self, transport: Label) {
+        let own = self.rule(Rule::Own);
+        for _ in 0..EXTENSION_HEADERS {
+            let (options, fragment, next) = (self.asm.label(), self.asm.label(), self.asm.label());
+            for protocol in [0, 43, 60] {
+                self.asm.jump_if(Reg::R8, When::Equal, protocol, options);
+            }
+            self.asm.jump_if(Reg::R8, When::Equal, 44, fragment);
+            self.asm.jump(transport);
+            self.asm.place(options);
+            self.load_or(stack::SMALL, 2, own);
+            self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::SMALL + 1);
+            self.asm.alu(Alu::Add, Reg::R1, 1);
+            self.asm.alu(Alu::ShiftLeft, Reg::R1, 3);
+            self.asm.alu_reg(Alu::Add, Reg::R7, Reg::R1);
+            self.asm.jump(next);
+            self.asm.place(fragment);
+            self.load_or(stack::SMALL, 8, own);
+            self.number16(stack::SMALL + 2);
+            self.asm.alu(Alu::And, Reg::R1, 0xfff8);
+            self.asm.jump_if(Reg::R1, When::NotEqual, 0, self.fragment);
+            self.asm.alu(Alu::Add, Reg::R7, 8);
+            self.asm.place(next);
+            self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::SMALL);
+        }
+        self.asm.jump(own);
+    }
+
+    /// Goes on only when the destination is a waypoint; its ports are then on the stack.
+    fn own_address(&mut self) {
+        let forwarded = self.rule(Rule::Forwarded);
+        self.lookup(self.maps.local, stack::DESTINATION);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, forwarded);
+        self.waypoint_ports();
+    }
+
+    /// Takes the ports out of the value in R0, or decides for the kernel when it is no waypoint.
+    fn waypoint_ports(&mut self) {
+        let own = self.rule(Rule::Own);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, value::IS_WAYPOINT as i16);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, own);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, value::FIRST_PORT as i16);
+        self.asm.store(Size::Word, Reg::R10, stack::FIRST_PORT, Reg::R1);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, value::LAST_PORT as i16);
+        self.asm.store(Size::Word, Reg::R10, stack::LAST_PORT, Reg::R1);
+    }
+
+    /// Decides by the destination port of the transport header at R7.
+    fn ports(&mut self) {
+        let own = self.rule(Rule::Own);
+        self.load_or(stack::SMALL, 4, own);
+        self.number16(stack::SMALL + 2);
+        self.decide_port(Rule::WaypointBfd, Rule::WaypointPort);
+    }
+
+    /// Decides by the port in R1 and the protocol in R8.
+    fn decide_port(&mut self, bfd: Rule, inside: Rule) {
+        let range = self.asm.label();
+        let (own, bfd, inside) = (self.rule(Rule::Own), self.rule(bfd), self.rule(inside));
+        self.asm.jump_if(Reg::R8, When::NotEqual, 17, range);
+        self.asm.jump_if(Reg::R1, When::Equal, i32::from(BFD_PORT), bfd);
+        self.asm.place(range);
+        self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::FIRST_PORT);
+        self.asm.jump_if_reg(Reg::R1, When::Below, Reg::R2, own);
+        self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::LAST_PORT);
+        self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R2, own);
+        self.asm.jump(inside);
+    }
+
+    /// Goes on only when R7 is an ICMP error of one of the `types`; R7 is then the quoted packet.
+    fn error(&mut self, types: &[i32]) {
+        let (own, quoted) = (self.rule(Rule::Own), self.asm.label());
+        self.load_or(stack::SMALL, 1, own);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::SMALL);
+        for &kind in types {
+            self.asm.jump_if(Reg::R1, When::Equal, kind, quoted);
+        }
+        self.asm.jump(own);
+        self.asm.place(quoted);
+        self.asm.alu(Alu::Add, Reg::R7, 8);
+    }
+
+    fn quoted_ipv4(&mut self) {
+        let own = self.rule(Rule::Own);
+        self.load_or(stack::HEADER, 20, own);
+        self.ipv4_length(own);
+        self.number16(stack::HEADER + 6);
+        self.asm.alu(Alu::And, Reg::R1, 0x1fff);
+        self.asm.jump_if(Reg::R1, When::NotEqual, 0, own);
+        self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 9);
+        self.ipv4_key(stack::SOURCE, 12);
+        self.quoted_transport();
+    }
+
+    fn quoted_ipv6(&mut self) {
+        let own = self.rule(Rule::Own);
+        self.load_or(stack::HEADER, 40, own);
+        self.version(6, own);
+        self.asm.alu(Alu::Add, Reg::R7, 40);
+        self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 6);
+        self.ipv6_key(stack::SOURCE, 8);
+        self.quoted_transport();
+    }
+
+    /// Decides by the source of a quoted packet.
+    fn quoted_transport(&mut self) {
+        let (own, known) = (self.rule(Rule::Own), self.asm.label());
+        self.asm.jump_if(Reg::R8, When::Equal, 6, known);
+        self.asm.jump_if(Reg::R8, When::NotEqual, 17, own);
+        self.asm.place(known);
+        self.lookup(self.maps.local, stack::SOURCE);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, own);
+        self.waypoint_ports();
+        self.load_or(stack::SMALL, 4, own);
+        self.number16(stack::SMALL);
+        self.decide_port(Rule::WaypointError, Rule::WaypointError);
+    }
+
+    /// Fragments other than the first, to a waypoint.
+    fn fragments(&mut self) {
+        self.asm.place(self.fragment);
+        self.lookup(self.maps.peers, stack::SOURCE);
+        let (own, peer) = (self.rule(Rule::Own), self.rule(Rule::PeerFragment));
+        self.asm.jump_if(Reg::R0, When::Equal, 0, own);
+        self.asm.jump(peer);
+    }
+
+    /// One landing place for each rule, then the common end.
+    fn finish(&mut self, answer: Answer) {
+        let end = self.asm.label();
+        for rule in Rule::ALL {
+            self.asm.place(self.rule(rule));
+            self.asm.alu(Alu::Move, Reg::R7, rule as i32);
+            self.asm.jump(end);
+        }
+        self.asm.place(end);
+        let (taken, kernel) = match answer {
+            Answer::Drop => {
+                self.count();
+                (TC_DROP, TC_NEXT)
+            }
+            Answer::Accept => (-1, 0),
+            #[cfg(test)]
+            Answer::Rule => {
+                self.asm.alu_reg(Alu::Move, Reg::R0, Reg::R7);
+                self.asm.exit();
+                return;
+            }
+        };
+        let keep = self.asm.label();
+        self.asm.move32(Reg::R0, taken);
+        self.asm.jump_if(Reg::R7, When::NotBelow, i32::from(Rule::FIRST_TAKEN), keep);
+        self.asm.move32(Reg::R0, kernel);
+        self.asm.place(keep);
+        self.asm.exit();
+    }
+
+    /// Counts the rule in R7.
+    fn count(&mut self) {
+        let done = self.asm.label();
+        self.asm.store(Size::Word, Reg::R10, stack::COUNTER, Reg::R7);
+        self.lookup(self.maps.counters, stack::COUNTER);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, done);
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, 0);
+        self.asm.alu(Alu::Add, Reg::R1, 1);
+        self.asm.store(Size::Double, Reg::R0, 0, Reg::R1);
+        self.asm.place(done);
+    }
+}

@@ -1,0 +1,269 @@
+//! Holds the loaded program to the reference, frame by frame.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::program::{Answer, assemble};
+use super::*;
+
+const MAC: [u8; 6] = [0; 6]; // The address of the loopback device, which test runs go by.
+
+fn v4(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, last)
+}
+
+fn v6(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+}
+
+/// Address 1 is a waypoint, 2 is the host's own, 9 belongs to a peer, all else is elsewhere.
+fn tables() -> Tables {
+    let mut tables = Tables::default();
+    tables.local.insert(v4(1).into(), Some(PortRange::WAYPOINTS));
+    tables.local.insert(v6(1).into(), PortRange::new(20_000, 30_000));
+    tables.local.insert(v4(2).into(), None);
+    tables.local.insert(v6(2).into(), None);
+    tables.peers.insert(v4(9).into());
+    tables.peers.insert(v6(9).into());
+    tables
+}
+
+fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [MAC, [2, 0, 0, 0, 0, 1]].concat();
+    frame.extend_from_slice(&kind.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn ports(source: u16, destination: u16) -> Vec<u8> {
+    let mut header = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    header.resize(20, 0);
+    header
+}
+
+fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0];
+    packet.extend_from_slice(&fragment.to_be_bytes());
+    packet.extend_from_slice(&[64, protocol, 0, 0]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+fn icmp(kind: u8, quoted: &[u8]) -> Vec<u8> {
+    [&[kind, 0, 0, 0, 0, 0, 0, 0], quoted].concat()
+}
+
+fn extension(next: u8, units: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = vec![next, units, 1, 0, 0, 0, 0, 0];
+    header.resize(8 + usize::from(units) * 8, 0);
+    [header.as_slice(), payload].concat()
+}
+
+fn corpus_v4() -> Vec<(Rule, Vec<u8>)> {
+    let from_waypoint = ipv4(v4(1), v4(9), 6, 0, &ports(16_384, 80));
+    let cases = [
+        (Rule::Forwarded, ipv4(v4(7), v4(8), 6, 0, &ports(1, 2))),
+        (Rule::Forwarded, ipv4(v4(7), v4(8), 6, 0x20ff, &[0; 8])),
+        (Rule::WaypointPort, ipv4(v4(7), v4(1), 6, 0, &ports(1, 16_384))),
+        (Rule::WaypointPort, ipv4(v4(7), v4(1), 17, 0x2000, &ports(1, 65_534))),
+        (Rule::Own, ipv4(v4(7), v4(1), 17, 0, &ports(1, 65_535))),
+        (Rule::Own, ipv4(v4(7), v4(1), 6, 0, &ports(1, 16_383))),
+        (Rule::Own, ipv4(v4(7), v4(1), 6, 0, &ports(1, 1280))),
+        (Rule::WaypointBfd, ipv4(v4(7), v4(1), 17, 0, &ports(1, 1280))),
+        (Rule::Own, ipv4(v4(7), v4(2), 17, 0, &ports(1, 20_000))),
+        (Rule::PeerFragment, ipv4(v4(9), v4(1), 17, 0x2001, &[0; 8])),
+        (Rule::Own, ipv4(v4(8), v4(1), 17, 0x0001, &[0; 8])),
+        (Rule::Own, ipv4(v4(9), v4(2), 17, 0x0001, &[0; 8])),
+        (Rule::Own, ipv4(v4(9), v4(1), 1, 0, &icmp(8, &from_waypoint))),
+        (Rule::WaypointError, ipv4(v4(8), v4(1), 1, 0, &icmp(3, &from_waypoint))),
+        (Rule::WaypointError, ipv4(v4(8), v4(1), 1, 0, &icmp(11, &from_waypoint))),
+        (Rule::Own, ipv4(v4(8), v4(2), 1, 0, &icmp(3, &from_waypoint))),
+        (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &icmp(3, &ipv4(v4(1), v4(9), 6, 0, &ports(22, 80))))),
+        (
+            Rule::WaypointError,
+            ipv4(v4(8), v4(1), 1, 0, &icmp(3, &ipv4(v4(1), v4(9), 17, 0, &ports(1280, 1280)))),
+        ),
+        (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &icmp(3, &ipv4(v4(2), v4(9), 6, 0, &ports(16_384, 80))))),
+        (Rule::Own, ipv4(v4(8), v4(1), 47, 0, &[0; 20])),
+        (Rule::Own, ipv4(v4(8), v4(1), 6, 0, &[0; 3])),
+        (Rule::GroupAddress, ipv4(v4(8), Ipv4Addr::new(224, 0, 0, 5), 89, 0, &[0; 20])),
+        (Rule::GroupAddress, ipv4(v4(8), Ipv4Addr::BROADCAST, 17, 0, &ports(68, 67))),
+        (Rule::GroupAddress, ipv4(v4(8), Ipv4Addr::UNSPECIFIED, 17, 0, &ports(68, 67))),
+        (Rule::NotIp, vec![0x55; 40]),
+        (Rule::NotIp, vec![0x44; 40]),
+        (Rule::NotIp, vec![0x45; 19]),
+    ];
+    cases.into_iter().map(|(rule, packet)| (rule, ethernet(0x0800, &packet))).collect()
+}
+
+fn corpus_v6() -> Vec<(Rule, Vec<u8>)> {
+    let local: Ipv6Addr = "fe80::1".parse().unwrap();
+    let group: Ipv6Addr = "ff02::1".parse().unwrap();
+    let udp = ports(1, 20_000);
+    let hops = |count: u8| {
+        (1..count).fold(extension(17, 0, &udp), |payload, index| extension(60, index % 2, &payload))
+    };
+    let quoted = ipv6(v6(1), v6(9), 17, &ports(30_000, 5));
+    let cases = [
+        (Rule::Forwarded, ipv6(v6(7), v6(8), 6, &ports(1, 2))),
+        (Rule::WaypointPort, ipv6(v6(7), v6(1), 6, &ports(1, 30_000))),
+        (Rule::Own, ipv6(v6(7), v6(1), 6, &ports(1, 30_001))),
+        (Rule::WaypointBfd, ipv6(v6(7), v6(1), 17, &ports(1, 1280))),
+        (Rule::WaypointPort, ipv6(v6(7), v6(1), 60, &hops(1))),
+        (Rule::WaypointPort, ipv6(v6(7), v6(1), 60, &hops(5))),
+        (Rule::Own, ipv6(v6(7), v6(1), 60, &hops(6))),
+        (Rule::Own, ipv6(v6(7), v6(1), 60, &hops(7))),
+        (Rule::WaypointPort, ipv6(v6(7), v6(1), 44, &[&[17, 0, 0, 1, 0, 0, 0, 9][..], &udp].concat())),
+        (Rule::PeerFragment, ipv6(v6(9), v6(1), 44, &[17, 0, 0, 0x11, 0, 0, 0, 9, 1, 2, 3])),
+        (Rule::Own, ipv6(v6(8), v6(1), 44, &[17, 0, 0, 0x11, 0, 0, 0, 9, 1, 2, 3])),
+        (Rule::WaypointError, ipv6(v6(8), v6(1), 58, &icmp(2, &quoted))),
+        (Rule::Own, ipv6(v6(8), v6(1), 58, &icmp(128, &quoted))),
+        (Rule::Own, ipv6(v6(8), v6(1), 58, &icmp(135, &[0; 16]))),
+        (Rule::Own, ipv6(v6(8), v6(2), 6, &ports(1, 22_000))),
+        (Rule::LinkLocal, ipv6(local, v6(1), 17, &udp)),
+        (Rule::LinkLocal, ipv6(v6(8), local, 17, &udp)),
+        (Rule::GroupAddress, ipv6(v6(8), group, 17, &udp)),
+        (Rule::GroupAddress, ipv6(v6(8), Ipv6Addr::UNSPECIFIED, 17, &udp)),
+        (Rule::NotIp, vec![0x60; 39]),
+    ];
+    cases.into_iter().map(|(rule, packet)| (rule, ethernet(0x86dd, &packet))).collect()
+}
+
+fn corpus() -> Vec<(Rule, Vec<u8>)> {
+    let mut all = corpus_v4();
+    all.extend(corpus_v6());
+    all.push((Rule::NotIp, ethernet(0x0806, &[0; 28])));
+    all
+}
+
+#[test]
+fn the_reference_decides_the_corpus_as_documented() {
+    for (index, (rule, frame)) in corpus().into_iter().enumerate() {
+        assert_eq!(classify(&frame, &tables()), rule, "case {index}: {frame:02x?}");
+    }
+}
+
+/// A generator that needs no crate: the test prints its seed by being constant.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
+    for _ in 0..=random.below(3) {
+        match random.below(8) {
+            0 => frame.truncate(14 + random.below(frame.len() - 13)),
+            1 => frame.extend_from_slice(&[0x11; 9]),
+            2 if frame.len() > 20 => {
+                let at = 14 + random.below(frame.len() - 14);
+                frame[at] ^= 1 << random.below(8);
+            }
+            _ if frame.len() > 20 => {
+                let at = 14 + random.below(frame.len() - 14);
+                let values =
+                    [0, 1, 2, 3, 4, 5, 6, 9, 11, 17, 43, 44, 58, 60, 64, 0x45, 0x46, 0x60, 0xfe, 0xff];
+                frame[at] = values[random.below(values.len())];
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_program_in_the_kernel_decides_as_the_reference_does() {
+    if !crate::sys::is_root() {
+        println!("skipped: loading the classifier needs root");
+        return;
+    }
+    let tables = tables();
+    let mut classifier = Classifier::load().unwrap();
+    classifier.update(&tables).unwrap();
+    let fds = MapFds {
+        local: classifier.local.fd(),
+        peers: classifier.peers.fd(),
+        counters: classifier.counters.fd(),
+    };
+    let by_rule = load_program(ProgramKind::SchedCls, fds, Answer::Rule).unwrap();
+    let mut random = Random(0x5eed_0fa1_77a7);
+    let corpus = corpus();
+    let mut decided = std::collections::HashMap::<Rule, u64>::new();
+    for round in 0..40_000 {
+        let mut frame = corpus[round % corpus.len()].1.clone();
+        if round >= corpus.len() {
+            mutate(&mut random, &mut frame);
+        }
+        let Ok(number) = by_rule.run(&frame) else {
+            // The kernel makes no packet of a frame without payload.
+            assert!(frame.len() <= 14, "{frame:02x?}");
+            continue;
+        };
+        let wanted = classify(&frame, &tables);
+        assert_eq!(number, wanted as u32, "round {round}: {wanted:?}: {frame:02x?}");
+        let answer = classifier.tc.run(&frame).unwrap();
+        assert_eq!(answer == 2, wanted.is_taken(), "round {round}: {frame:02x?}");
+        *decided.entry(wanted).or_default() += 1;
+    }
+    for (rule, count) in classifier.counts().unwrap() {
+        assert_eq!(count, decided.get(&rule).copied().unwrap_or(0), "{rule:?}");
+        let expected = !matches!(rule, Rule::NotForHost | Rule::Tagged);
+        assert_eq!(count > 0, expected, "{rule:?} occurs in the test");
+    }
+}
+
+#[test]
+fn frames_for_others_are_the_kernels() {
+    if !crate::sys::is_root() {
+        println!("skipped: loading the classifier needs root");
+        return;
+    }
+    let classifier = Classifier::load().unwrap();
+    let (_, mut frame) = corpus_v4().swap_remove(0);
+    for (octet, owner) in [(0x00, 2), (0x02, u32::MAX), (0x01, u32::MAX), (0xff, u32::MAX)] {
+        frame[0] = octet;
+        assert_eq!(classifier.tc.run(&frame).unwrap(), owner, "{octet:02x}");
+    }
+    let counts = classifier.counts().unwrap();
+    assert_eq!(counts[Rule::NotForHost as usize], (Rule::NotForHost, 3));
+}
+
+#[test]
+fn tables_change_by_their_difference() {
+    if !crate::sys::is_root() {
+        println!("skipped: loading the classifier needs root");
+        return;
+    }
+    let mut classifier = Classifier::load().unwrap();
+    let frame = ethernet(0x0800, &ipv4(v4(7), v4(1), 6, 0, &ports(1, 80)));
+    let taken = |classifier: &Classifier| classifier.tc.run(&frame).unwrap() == 2;
+    assert!(taken(&classifier), "not an own address");
+    let mut wanted = tables();
+    classifier.update(&wanted).unwrap();
+    assert!(!taken(&classifier), "an own address, outside the range");
+    wanted.local.insert(v4(1).into(), PortRange::new(80, 80));
+    classifier.update(&wanted).unwrap();
+    assert!(taken(&classifier), "inside the range");
+    wanted.local.remove(&IpAddr::V4(v4(1)));
+    wanted.local.insert(v4(3).into(), None);
+    classifier.update(&wanted).unwrap();
+    assert!(taken(&classifier), "not an own address any more");
+    assert_eq!(classifier.tables, wanted);
+}

@@ -1,0 +1,287 @@
+//! bpf(2): maps, programs, test runs and tcx links.
+//!
+//! The attribute structures are the leading parts of `union bpf_attr` (include/uapi/linux/bpf.h) that
+//! each command reads; the kernel takes what is missing as zero.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::classifier::asm::Instruction;
+
+const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
+const MAP_UPDATE: libc::c_long = 2;
+const MAP_DELETE: libc::c_long = 3;
+const PROG_LOAD: libc::c_long = 5;
+#[cfg(test)]
+const PROG_TEST_RUN: libc::c_long = 10;
+const LINK_CREATE: libc::c_long = 28;
+
+const MAP_TYPE_HASH: u32 = 1;
+const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const NO_PREALLOC: u32 = 1;
+const TCX_INGRESS: u32 = 46;
+const LOG_BYTES: usize = 256 * 1024;
+
+/// What a program is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProgramKind {
+    /// `BPF_PROG_TYPE_SOCKET_FILTER`.
+    SocketFilter,
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    SchedCls,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+const _: () = assert!(size_of::<MapCreate>() == 44);
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+const _: () = assert!(size_of::<MapElement>() == 32);
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    name: [u8; 16],
+}
+const _: () = assert!(size_of::<ProgLoad>() == 64);
+
+#[cfg(test)]
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+#[cfg(test)]
+const _: () = assert!(size_of::<TestRun>() == 80);
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    expected_revision: u64,
+}
+const _: () = assert!(size_of::<LinkCreate>() == 32);
+
+fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: `attributes` is one of the structures above, live and writable for the call, and its
+    // size is passed; the addresses inside point to memory that the callers keep alive.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+fn owned(fd: libc::c_int) -> OwnedFd {
+    // SAFETY: only called with a descriptor that bpf(2) has just made; nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn raw(fd: &OwnedFd) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// A map with keys of `K` and values of `V` bytes.
+#[derive(Debug)]
+pub(crate) struct Map<const K: usize, const V: usize> {
+    fd: OwnedFd,
+}
+
+impl<const K: usize, const V: usize> Map<K, V> {
+    /// A hash map.
+    pub(crate) fn hash(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_HASH, name, entries, NO_PREALLOC)
+    }
+
+    /// An array with a value for each CPU; keys are four bytes.
+    pub(crate) fn per_cpu_array(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_PERCPU_ARRAY, name, entries, 0)
+    }
+
+    fn create(map_type: u32, name: &str, max_entries: u32, map_flags: u32) -> io::Result<Self> {
+        let mut attributes = MapCreate {
+            map_type,
+            key_size: K as u32,
+            value_size: V as u32,
+            max_entries,
+            map_flags,
+            name: object_name(name),
+            ..MapCreate::default()
+        };
+        Ok(Self { fd: owned(bpf(MAP_CREATE, &mut attributes)?) })
+    }
+
+    fn element(&self, key: &[u8; K], value: *mut u8) -> MapElement {
+        MapElement {
+            map_fd: raw(&self.fd),
+            key: key.as_ptr() as u64,
+            value: value as u64,
+            ..MapElement::default()
+        }
+    }
+
+    /// Inserts or replaces.
+    pub(crate) fn insert(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
+        bpf(MAP_UPDATE, &mut self.element(key, value.as_ptr().cast_mut())).map(drop)
+    }
+
+    /// Removes; a key that is absent is no error.
+    pub(crate) fn remove(&self, key: &[u8; K]) -> io::Result<()> {
+        match bpf(MAP_DELETE, &mut self.element(key, std::ptr::null_mut())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The sum over all CPUs of the 64-bit value at `index` of a per-CPU array.
+    pub(crate) fn sum(&self, index: u32, cpus: usize) -> io::Result<u64> {
+        let mut values = vec![0u64; cpus.max(1)];
+        let mut key = [0; K];
+        key.iter_mut().zip(index.to_ne_bytes()).for_each(|(to, from)| *to = from);
+        bpf(MAP_LOOKUP, &mut self.element(&key, values.as_mut_ptr().cast()))?;
+        Ok(values.iter().sum())
+    }
+
+    /// The descriptor, to be named in programs.
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// How many CPUs the kernel may ever use: per-CPU values have as many parts.
+pub(crate) fn possible_cpus() -> usize {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let highest = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+    // Too much room is harmless, too little would let the kernel write past the buffer.
+    highest.map_or(8192, |last| last + 1)
+}
+
+/// A loaded program.
+#[derive(Debug)]
+pub(crate) struct Program {
+    fd: OwnedFd,
+}
+
+impl Program {
+    /// Loads a program. When the verifier refuses it, its log comes with the error.
+    pub(crate) fn load(
+        kind: ProgramKind,
+        name: &str,
+        code: &[Instruction],
+    ) -> Result<Self, (io::Error, String)> {
+        let license = CString::from(c"Apache-2.0");
+        let mut attributes = ProgLoad {
+            prog_type: match kind {
+                ProgramKind::SocketFilter => 1,
+                ProgramKind::SchedCls => 3,
+            },
+            insn_cnt: code.len() as u32,
+            insns: code.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            name: object_name(name),
+            ..ProgLoad::default()
+        };
+        // Without a log first: it is quicker, and a log is wanted only when something is wrong.
+        let first = match bpf(PROG_LOAD, &mut attributes) {
+            Ok(fd) => return Ok(Self { fd: owned(fd) }),
+            Err(error) => error,
+        };
+        let mut log = vec![0u8; LOG_BYTES];
+        attributes.log_level = 1;
+        attributes.log_size = LOG_BYTES as u32;
+        attributes.log_buf = log.as_mut_ptr() as u64;
+        if let Ok(fd) = bpf(PROG_LOAD, &mut attributes) {
+            return Ok(Self { fd: owned(fd) });
+        }
+        let end = log.iter().position(|&byte| byte == 0).unwrap_or(0);
+        log.truncate(end);
+        let text = String::from_utf8_lossy(&log).into_owned();
+        Err((first, text))
+    }
+
+    /// Attaches to the tcx ingress of a device (Linux 6.6). The program is detached when the link is
+    /// dropped, also by a crash.
+    pub(crate) fn attach_tcx(&self, ifindex: u32) -> io::Result<OwnedFd> {
+        let mut attributes = LinkCreate {
+            prog_fd: raw(&self.fd),
+            target_ifindex: ifindex,
+            attach_type: TCX_INGRESS,
+            ..LinkCreate::default()
+        };
+        Ok(owned(bpf(LINK_CREATE, &mut attributes)?))
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Runs the program once on `frame` and returns what it returned.
+    #[cfg(test)]
+    pub(crate) fn run(&self, frame: &[u8]) -> io::Result<u32> {
+        let mut attributes = TestRun {
+            prog_fd: raw(&self.fd),
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes)?;
+        Ok(attributes.retval)
+    }
+}

@@ -1,0 +1,204 @@
+//! AF_PACKET sockets with vnet headers: frames in batches.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use fairway_types::Slot;
+use fairway_types::packet::TAILROOM;
+
+use super::{check, poll};
+
+/// How many frames one system call moves.
+pub(crate) const BATCH: usize = 64;
+/// A vnet header and an Ethernet header, which travel in front of every packet.
+pub(crate) const HEADER: usize = 24;
+/// How much may wait to be read and to be sent, in bytes.
+const RECEIVE_QUEUE: libc::c_int = 32 * 1024 * 1024;
+const SEND_QUEUE: libc::c_int = 8 * 1024 * 1024;
+
+/// A vnet header and an Ethernet header.
+pub(crate) type Header = [u8; HEADER];
+
+/// What was received into a slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    /// Bytes, headers included.
+    pub(crate) length: usize,
+    /// The frame was longer than the buffer.
+    pub(crate) truncated: bool,
+}
+
+/// A frame to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// What goes in front.
+    pub(crate) header: Header,
+    /// The packet from its IP header on.
+    pub(crate) packet: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Nothing, to fill arrays with.
+    pub(crate) const EMPTY: Self = Self { header: [0; HEADER], packet: &[] };
+}
+
+/// A packet socket bound to one device.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+}
+
+impl Socket {
+    /// Opens a socket that receives what `filter` accepts on the device, and nothing that this host
+    /// sends. It is bound last, so not one frame passes it without the filter.
+    pub(crate) fn open(ifindex: u32, filter: BorrowedFd<'_>) -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no memory is passed.
+        let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: the kernel has just returned this descriptor; nobody else owns it.
+        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_QUEUE)?;
+        socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_QUEUE)?;
+        socket.bind(ifindex)?;
+        Ok(socket)
+    }
+
+    fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        // SAFETY: the option takes an int; it is live for the call and its size is passed.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        check(result).map(drop)
+    }
+
+    fn bind(&self, ifindex: u32) -> io::Result<()> {
+        // SAFETY: sockaddr_ll is plain data; all zero is a valid value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = ifindex as i32;
+        // SAFETY: `address` is a live sockaddr_ll, and its size is passed.
+        let result = unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        check(result).map(drop)
+    }
+
+    /// Receives up to [`BATCH`] frames: packets into `slots`, what is in front of them into `headers`.
+    /// Slots keep their length; `arrivals` says how much came. Never waits.
+    pub(crate) fn receive(
+        &self,
+        slots: &mut [Slot],
+        headers: &mut [Header; BATCH],
+        arrivals: &mut [Arrival; BATCH],
+    ) -> io::Result<usize> {
+        let count = slots.len().min(BATCH);
+        let mut vectors = [[empty_vector(); 2]; BATCH];
+        let mut messages = [empty_message(); BATCH];
+        let buffers = slots.iter_mut().zip(headers.iter_mut()).zip(vectors.iter_mut().zip(&mut messages));
+        for ((slot, header), (vector, message)) in buffers {
+            let spare = slot.packet.spare_mut();
+            let room = spare.len().saturating_sub(TAILROOM);
+            vector[0] = libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER };
+            vector[1] = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: room };
+            message.msg_hdr.msg_iov = vector.as_mut_ptr();
+            message.msg_hdr.msg_iovlen = 2;
+        }
+        // SAFETY: the first `count` messages point to vectors, headers and slots that are borrowed
+        // exclusively for the length of this call; their lengths are those of the buffers.
+        let result = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(check(result)?).unwrap_or(0).min(count);
+        for (arrival, message) in arrivals.iter_mut().zip(&messages).take(received) {
+            arrival.length = message.msg_len as usize;
+            arrival.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        }
+        Ok(received)
+    }
+
+    /// Sends up to [`BATCH`] frames and returns how many were taken; the error is that of the first
+    /// frame. Never waits.
+    pub(crate) fn send(&self, frames: &[Outgoing<'_>]) -> io::Result<usize> {
+        let count = frames.len().min(BATCH);
+        let mut vectors = [[empty_vector(); 2]; BATCH];
+        let mut messages = [empty_message(); BATCH];
+        for (frame, (vector, message)) in frames.iter().zip(vectors.iter_mut().zip(&mut messages)) {
+            vector[0] = libc::iovec { iov_base: frame.header.as_ptr().cast_mut().cast(), iov_len: HEADER };
+            vector[1] = libc::iovec {
+                iov_base: frame.packet.as_ptr().cast_mut().cast(),
+                iov_len: frame.packet.len(),
+            };
+            message.msg_hdr.msg_iov = vector.as_mut_ptr();
+            message.msg_hdr.msg_iovlen = 2;
+        }
+        // SAFETY: the first `count` messages point to vectors and frames that are borrowed for the
+        // length of this call; the kernel only reads them.
+        let result = unsafe {
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        Ok(usize::try_from(check(result)?).unwrap_or(0))
+    }
+
+    /// Waits a little for room to send.
+    pub(crate) fn wait_writable(&self) -> bool {
+        poll::writable(self.fd.as_raw_fd(), std::time::Duration::from_millis(1))
+    }
+
+    /// How many frames found no room since the last call.
+    pub(crate) fn overruns(&self) -> io::Result<u32> {
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: `statistics` and `length` are live and writable, and the length is that of the
+        // structure.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut statistics).cast(),
+                &raw mut length,
+            )
+        };
+        check(result)?;
+        Ok(statistics.tp_drops)
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const fn empty_vector() -> libc::iovec {
+    libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }
+}
+
+fn empty_message() -> libc::mmsghdr {
+    // SAFETY: mmsghdr is plain data; all zero means no name, no vectors and no control data.
+    unsafe { std::mem::zeroed() }
+}

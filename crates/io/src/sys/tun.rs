@@ -1,0 +1,81 @@
+//! A TUN device with vnet headers: layer-3 packets to and from the host's stack.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::{check, check_size};
+
+/// A vnet header travels in front of every packet.
+pub(crate) const HEADER: usize = 10;
+
+/// `struct ifreq` (linux/if.h), with its union as bytes.
+#[repr(C)]
+struct Request {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    rest: [u8; 22],
+}
+const _: () = assert!(size_of::<Request>() == 40);
+
+/// The device. It is gone when this is dropped, unless an administrator made it persistent.
+#[derive(Debug)]
+pub(crate) struct Device {
+    file: File,
+}
+
+impl Device {
+    /// Makes the device, or attaches to one that exists.
+    pub(crate) fn open(name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        let mut request = Request { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
+        request.name.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        // SAFETY: TUNSETIFF reads and writes one ifreq, which is live and writable.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+        let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        let device = Self { file };
+        // Linux 6.2 added UDP; before, the kernel cuts UDP super-packets itself.
+        device.set_offload(tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6).or_else(|_| device.set_offload(tcp))?;
+        Ok(device)
+    }
+
+    fn set_offload(&self, features: libc::c_uint) -> io::Result<()> {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        let result =
+            unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(features)) };
+        check(result).map(drop)
+    }
+
+    /// Receives one packet and returns its length with the header. Never waits.
+    pub(crate) fn receive(&self, header: &mut [u8; HEADER], packet: &mut [u8]) -> io::Result<usize> {
+        let vectors = [
+            libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER },
+            libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() },
+        ];
+        // SAFETY: both vectors point to buffers that are borrowed exclusively for the call, with
+        // their lengths.
+        check_size(unsafe { libc::readv(self.file.as_raw_fd(), vectors.as_ptr(), 2) })
+    }
+
+    /// Sends one packet. Never waits.
+    pub(crate) fn send(&self, header: &[u8; HEADER], packet: &[u8]) -> io::Result<()> {
+        let vectors = [
+            libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: HEADER },
+            libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() },
+        ];
+        // SAFETY: both vectors point to buffers that are borrowed for the call, with their lengths;
+        // the kernel only reads them.
+        check_size(unsafe { libc::writev(self.file.as_raw_fd(), vectors.as_ptr(), 2) }).map(drop)
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

@@ -1,0 +1,604 @@
+//! What a router answers.
+
+use core::net::{IpAddr, SocketAddr};
+
+use fairway_types::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    /// To `show status`.
+    Status(Box<Status>),
+    /// To `show sessions`.
+    Sessions(Page<Session>),
+    /// To `show flows`.
+    Flows(Page<Flow>),
+    /// To `show fib`.
+    Fib(Page<FibRow>),
+    /// To `show peers`.
+    Peers(Vec<Peer>),
+    /// To `show interfaces`.
+    Interfaces(Vec<Interface>),
+    /// To `show waypoints`.
+    Waypoints(Vec<Waypoints>),
+    /// To `show counters`.
+    Counters(Vec<Counter>),
+    /// To `show drops`: reasons with a count.
+    Drops(Vec<Drop>),
+    /// To `show lookup`.
+    Lookup(Box<Lookup>),
+    /// To `delete`.
+    Deleted(Deleted),
+    /// To `reload`, when the configuration was applied.
+    Reloaded(Reloaded),
+    /// To `reload`, when the configuration was refused: the old one goes on working.
+    Refused(Refused),
+    /// The first line of a capture.
+    Capturing(Capturing),
+    /// One packet of a capture.
+    Packet(Packet),
+    /// The last line of a capture.
+    Captured(Captured),
+    /// The request could not be answered.
+    Error(ErrorBody),
+}
+
+/// Why a request could not be answered, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl ErrorBody {
+    /// An error.
+    pub fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { message: message.into(), fix: fix.into() }
+    }
+}
+
+/// Part of a listing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The cursor of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// Packets and bytes, from the IP header on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// The UUID, constant across routers and path moves.
+    pub uuid: String,
+    /// The tenant; absent for sources without one.
+    pub tenant: Option<String>,
+    /// The service.
+    pub service: String,
+    /// The original protocol.
+    pub protocol: String,
+    /// The original source. ICMP echo has its identifier as both ports.
+    pub source: SocketAddr,
+    /// The original destination.
+    pub destination: SocketAddr,
+    /// The state of the connection: `opening`, `established`, `closing` or `closed` for TCP;
+    /// `unanswered` or `answered` for everything else.
+    pub state: String,
+    /// The service-route it took.
+    pub route: Option<String>,
+    /// The router it entered the fabric by.
+    pub ingress_router: Option<String>,
+    /// The leg toward the source.
+    pub initiator: Leg,
+    /// The leg toward the destination.
+    pub responder: Leg,
+    /// From source to destination.
+    pub forward: Traffic,
+    /// From destination to source.
+    pub reverse: Traffic,
+    /// How long ago it was created.
+    pub age_seconds: f64,
+    /// How long ago it last carried a packet.
+    pub idle_seconds: f64,
+    /// In how long it ends if nothing more comes.
+    pub remaining_seconds: f64,
+}
+
+/// One side of a session, as its packets look on the wire there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The network-interface.
+    pub interface: String,
+    /// The peer router; absent when the leg leads to a host.
+    pub peer: Option<String>,
+    /// The peer path; absent when the leg leads to a host.
+    pub path: Option<String>,
+    /// The protocol on this leg.
+    pub protocol: String,
+    /// This router's end, or what stands for it: what packets sent on this leg have as source.
+    pub local: SocketAddr,
+    /// The other end: what packets sent on this leg have as destination.
+    pub remote: SocketAddr,
+    /// Whose link address sent packets carry.
+    pub next_hop: Option<IpAddr>,
+    /// The state of the metadata handshake: `sending` or `established`; absent when the leg leads to
+    /// a host.
+    pub handshake: Option<String>,
+}
+
+/// One direction of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The session's UUID.
+    pub session: String,
+    /// `forward` from the initiator, `reverse` to it.
+    pub direction: String,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The service.
+    pub service: String,
+    /// Where its packets come in.
+    pub ingress: FlowEnd,
+    /// Where they leave.
+    pub egress: FlowEnd,
+    /// What it carried.
+    pub traffic: Traffic,
+}
+
+/// A flow on one interface, as its packets look there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowEnd {
+    /// The network-interface.
+    pub interface: String,
+    /// The peer router; absent when hosts are on that side.
+    pub peer: Option<String>,
+    /// The protocol.
+    pub protocol: String,
+    /// The source.
+    pub source: SocketAddr,
+    /// The destination.
+    pub destination: SocketAddr,
+}
+
+/// A row of the FIB: a destination, a transport, a service and one line of its access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FibRow {
+    /// The destination prefix.
+    pub prefix: IpNet,
+    /// The protocol; absent for every protocol.
+    pub protocol: Option<String>,
+    /// The first destination port.
+    pub first_port: u16,
+    /// The last destination port.
+    pub last_port: u16,
+    /// The tenant the line is about, `any`, or `public`.
+    pub tenant: String,
+    /// The sources the line is about; absent for all of the tenant.
+    pub source: Option<IpNet>,
+    /// The service.
+    pub service: String,
+    /// Whether the line permits.
+    pub permit: bool,
+    /// The best way from this router; absent when the service has no service-route here.
+    pub route: Option<Way>,
+}
+
+/// One way a session may go from a router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// The service-route.
+    pub route: String,
+    /// The cost of service-route and path together.
+    pub cost: u32,
+    /// The peer router, when it leads over a path.
+    pub peer: Option<String>,
+    /// The peer path, when it leads over one.
+    pub path: Option<String>,
+    /// The interface it leaves by; absent for local destinations.
+    pub interface: Option<String>,
+    /// The gateway, when the service-route names one.
+    pub gateway: Option<IpAddr>,
+    /// Whether it can be taken now; absent where that was not looked at.
+    pub up: Option<bool>,
+    /// Where the service-route is configured; absent where that was not asked.
+    pub origin: Option<String>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its router name.
+    pub name: String,
+    /// The tenants it may claim, children included; absent for all.
+    pub tenants: Option<Vec<String>>,
+    /// Whether at least one path is up.
+    pub up: bool,
+    /// The paths.
+    pub paths: Vec<Path>,
+}
+
+/// A peer path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Path {
+    /// The name of the path.
+    pub name: String,
+    /// The interface of the local waypoint.
+    pub interface: String,
+    /// The local waypoint.
+    pub local: IpAddr,
+    /// The peer's waypoint.
+    pub remote: IpAddr,
+    /// Its cost.
+    pub cost: u32,
+    /// Whether sessions may use it.
+    pub up: bool,
+    /// The state: `up`, `hold-down`, `init`, `down` or `admin-down`.
+    pub state: String,
+    /// Why it is not up; absent when nothing is known.
+    pub diagnostic: Option<String>,
+    /// How long it has been in this state.
+    pub since_seconds: Option<f64>,
+    /// How often it went down since the start.
+    pub failures: u64,
+    /// The round-trip time last measured.
+    pub round_trip_milliseconds: Option<f64>,
+    /// After how long without a packet it counts as down.
+    pub detection_milliseconds: Option<u64>,
+    /// How many liveness packets were sent.
+    pub packets_sent: Option<u64>,
+    /// How many valid liveness packets were received.
+    pub packets_received: Option<u64>,
+    /// Whether the peer's address or port is changed on the way.
+    pub behind_nat: Option<bool>,
+}
+
+/// A network-interface.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The Linux device.
+    pub device: String,
+    /// 802.1Q tag; 0 for untagged.
+    pub vlan: u16,
+    /// `external`, `fabric`, `shared` or `host`.
+    pub kind: String,
+    /// The tenant of what arrives without metadata.
+    pub tenant: Option<String>,
+    /// Whether it can send and receive.
+    pub up: bool,
+    /// The longest packet it may send; 0 while the device is gone.
+    pub mtu_bytes: u32,
+    /// The link address.
+    pub mac: String,
+    /// The addresses in the configuration.
+    pub addresses: Vec<IpNet>,
+    /// Those of them that the device does not have.
+    pub missing_addresses: Vec<IpNet>,
+    /// What was received.
+    pub received: Traffic,
+    /// What was sent.
+    pub sent: Traffic,
+    /// Packets the kernel could not queue because the router was too slow.
+    pub receive_overruns: u64,
+    /// Packets that could not be received whole.
+    pub receive_unusable: u64,
+    /// Packets handed to the host.
+    pub punted: u64,
+    /// Packets for the host that there was no way to hand over.
+    pub punts_discarded: u64,
+    /// Packets that wait, or waited, for their next hop's link address.
+    pub held: u64,
+    /// Packets dropped on their way out.
+    pub drops: Vec<NamedCount>,
+}
+
+/// A count with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedCount {
+    /// The name.
+    pub name: String,
+    /// The count.
+    pub count: u64,
+}
+
+/// The waypoint ports of one path and one protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waypoints {
+    /// The peer.
+    pub peer: String,
+    /// The path.
+    pub path: String,
+    /// The interface of the local waypoint.
+    pub interface: String,
+    /// The local waypoint.
+    pub local: IpAddr,
+    /// The peer's waypoint.
+    pub remote: IpAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Pairs of ports in use.
+    pub used: u64,
+    /// Released pairs that may not be used again yet.
+    pub resting: u64,
+    /// Pairs that may be in use at once.
+    pub capacity: u64,
+    /// Sessions refused because no pair was free.
+    pub exhausted: u64,
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: u64,
+    /// What it counts.
+    pub help: String,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drop {
+    /// The reason.
+    pub reason: String,
+    /// On whose side the cause lies: `packet`, `policy`, `peer`, `state` or `resource`.
+    pub culprit: String,
+    /// How many.
+    pub count: u64,
+    /// What the reason means.
+    pub help: String,
+    /// The last of them, as far as it was looked at.
+    pub last: Option<DropExample>,
+}
+
+/// The last packet dropped for a reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropExample {
+    /// How long ago.
+    pub age_seconds: f64,
+    /// The interface it came in on; absent when that no longer exists.
+    pub interface: Option<String>,
+    /// The protocol, when it could be read.
+    pub protocol: Option<String>,
+    /// The source, when it could be read.
+    pub source: Option<SocketAddr>,
+    /// The destination, when it could be read.
+    pub destination: Option<SocketAddr>,
+    /// Its length from the IP header on.
+    pub length_bytes: u32,
+}
+
+/// A router at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The router's name.
+    pub router: String,
+    /// The authority's name.
+    pub authority: String,
+    /// The version of the program.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// How long it has been running.
+    pub uptime_seconds: f64,
+    /// Sessions held now.
+    pub sessions: u64,
+    /// Sessions that can be held at once.
+    pub session_capacity: u64,
+    /// Interfaces that are up.
+    pub interfaces_up: usize,
+    /// Interfaces configured.
+    pub interfaces: usize,
+    /// Peer paths that are up.
+    pub paths_up: usize,
+    /// Peer paths configured.
+    pub paths: usize,
+    /// The configuration in force.
+    pub configuration: ConfigurationStatus,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// The file it was read from.
+    pub file: String,
+    /// When it was applied, in seconds since the Unix epoch.
+    pub applied_unix_seconds: u64,
+    /// How often a configuration was applied since the start.
+    pub reloads: u64,
+    /// Why the last reload was refused; absent when it was not.
+    pub refused: Option<Refused>,
+}
+
+/// What would become of a new session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Whether it may be made, and there is a way for it now.
+    pub permit: bool,
+    /// The drop reason, when it may not be made or has no way.
+    pub reason: Option<String>,
+    /// The tenant it has.
+    pub tenant: Option<String>,
+    /// The service that decides; absent when none matches.
+    pub matched: Option<Matched>,
+    /// The line of the access-policy that decides; absent when none speaks about the source.
+    pub line: Option<Line>,
+    /// Services that hold the destination but do not decide, most specific first.
+    pub passed_over: Vec<PassedOver>,
+    /// How many more were passed over than are listed.
+    pub passed_over_more: u64,
+    /// The ways, best first.
+    pub ways: Vec<Way>,
+    /// Which of the ways it would take, counted from 0; absent when none is up.
+    pub taken: Option<usize>,
+}
+
+/// A service and the row of the FIB it was considered by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matched {
+    /// The service.
+    pub service: String,
+    /// Where it is configured.
+    pub origin: String,
+    /// The destination prefix.
+    pub prefix: IpNet,
+    /// The protocol; absent for every protocol.
+    pub protocol: Option<String>,
+    /// The first destination port.
+    pub first_port: u16,
+    /// The last destination port.
+    pub last_port: u16,
+}
+
+/// A line of an access-policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Whether it permits.
+    pub permit: bool,
+    /// The service that holds it.
+    pub service: String,
+    /// Where it is configured.
+    pub origin: String,
+}
+
+/// A service that did not decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The service.
+    pub service: Matched,
+    /// Why not.
+    pub why: String,
+}
+
+/// Sessions were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// How many.
+    pub sessions: u64,
+}
+
+/// A configuration was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Sessions that go on.
+    pub sessions_kept: u64,
+    /// Sessions that are no longer allowed, or lost their way.
+    pub sessions_removed: u64,
+    /// What is accepted but probably not what was meant.
+    pub warnings: Vec<Fault>,
+}
+
+/// A configuration was refused. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why, errors first.
+    pub faults: Vec<Fault>,
+    /// How many more there are than are listed.
+    pub more: u64,
+}
+
+/// A fault of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The instance path (RFC 7951, section 6.11), or the file.
+    pub path: String,
+    /// What is written there.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// A capture has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capturing {
+    /// The router's name.
+    pub router: String,
+    /// What is captured; packets name these by their position.
+    pub interfaces: Vec<CaptureInterface>,
+}
+
+/// An interface of a capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureInterface {
+    /// The network-interface.
+    pub name: String,
+    /// The Linux device.
+    pub device: String,
+    /// Whether packets carry an Ethernet header; else they begin with IP.
+    pub ethernet: bool,
+}
+
+/// A packet of a capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packet {
+    /// The position in [`Capturing::interfaces`].
+    pub interface: u32,
+    /// Whether it was sent; else it was received.
+    pub sent: bool,
+    /// When, in nanoseconds since the Unix epoch.
+    pub timestamp_nanoseconds: u64,
+    /// Its length on the wire, link header included.
+    pub length_bytes: u32,
+    /// Its bytes, link header first, shortened to the request's `snap_bytes`. Hexadecimal in JSON.
+    #[serde(with = "hexadecimal")]
+    pub data: Vec<u8>,
+}
+
+/// A capture has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// Packets streamed.
+    pub packets: u64,
+    /// Packets left out because the client was too slow.
+    pub lost: u64,
+}
+
+mod hexadecimal {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+        match digits {
+            Some(digits) if digits.len().is_multiple_of(2) => {
+                Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+            }
+            _ => Err(D::Error::custom("expected an even number of hexadecimal digits")),
+        }
+    }
+}

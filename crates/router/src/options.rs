@@ -1,0 +1,60 @@
+//! What a router daemon is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How log lines are written to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Failures only.
+    Error,
+    /// What needs an operator.
+    Warning,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+}
+
+/// What a router daemon is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The authority's configuration.
+    pub config: PathBuf,
+    /// The router's name in it.
+    pub name: String,
+    /// Where the API listens; [`crate::api::default_socket`] is the usual place.
+    pub socket: PathBuf,
+    /// Where Prometheus may ask for metrics over HTTP; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: LogLevel,
+}
+
+impl Options {
+    /// The usual options for the router `name` of the configuration in `config`.
+    #[must_use]
+    pub fn new(config: impl Into<PathBuf>, name: &str) -> Self {
+        Self {
+            config: config.into(),
+            name: name.to_owned(),
+            socket: crate::api::default_socket(name),
+            metrics: None,
+            log_format: LogFormat::default(),
+            log_level: LogLevel::default(),
+        }
+    }
+}

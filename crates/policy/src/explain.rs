@@ -99,7 +99,7 @@ pub struct Explanation {
     pub tenant: Option<String>,
     /// The row that matched; `None` when no service matches.
     pub matched: Option<Match>,
-    /// The services that hold the destination but did not decide, most specific first.
+    /// The services that hold the destination but did not decide, longest prefix first.
     pub passed_over: Vec<PassedOver>,
     /// How many more were passed over than `passed_over` lists.
     pub passed_over_more: usize,
@@ -152,13 +152,14 @@ impl Walk<'_> {
             let own = decided == Some(row.service);
             if here && own && holds && Some(row.breadth()) == narrowest {
                 self.matched = self.describe(scope, row);
+            }
+            if own {
                 continue;
             }
             let reason = match (holds, here) {
                 // Behind the prefix that decided, other transports explain nothing.
-                (false, _) if after_hit || here && own => continue,
+                (false, _) if after_hit => continue,
                 (false, _) => PassedReason::OtherTransport,
-                (true, true) if own => continue,
                 (true, true) if Some(row.breadth()) != narrowest => PassedReason::WiderTransport,
                 (true, true) => PassedReason::LessSpecificAccess,
                 (true, false) => PassedReason::ShorterPrefix,

@@ -151,7 +151,7 @@ impl Jitter {
         self.0 ^= self.0 >> 27;
         let random = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
         let span = if multiplier == 1 { 150 } else { 250 };
-        let per_mille = 750 + (random * (span + 1) >> 32);
+        let per_mille = 750 + ((random * (span + 1)) >> 32);
         Duration::from_micros(interval.as_micros() as u64 / 1000 * per_mille)
             + Duration::from_micros(interval.as_micros() as u64 % 1000 * per_mille / 1000)
     }

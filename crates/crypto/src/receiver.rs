@@ -19,8 +19,11 @@ use crate::replay::{Replay, ReplayWindow};
 /// How long a key salt is accepted after a newer one was.
 pub const PREVIOUS_SALT_LIFETIME: Duration = Duration::from_secs(10);
 
-/// How many unknown key salts of one peer are tried in a second.
-pub const DERIVATIONS_PER_SECOND: u32 = 16;
+/// How many unknown key salts of one peer are tried in a second; each costs about 2 µs.
+///
+/// Whoever sends more forged packets than that can delay the recognition of a peer's restart, but
+/// nothing else.
+pub const DERIVATIONS_PER_SECOND: u32 = 256;
 
 /// How many older salts are kept at once. A peer that restarts more often within
 /// [`PREVIOUS_SALT_LIFETIME`] waits for the oldest to expire.
@@ -32,7 +35,7 @@ pub enum Refused {
     /// The tag is not genuine, or too many unknown salts were tried in this second.
     #[error("the tag does not match")]
     BadTag,
-    /// The tag is genuine but the sequence number is not new.
+    /// The tag is genuine but the sequence number is not new, or the key salt is an old one.
     #[error("the packet was received before")]
     Replayed(#[source] Replay),
     /// The tag is genuine but was made before this receiver started.
@@ -54,6 +57,20 @@ struct Generation {
     salt: [u8; SALT_LENGTH],
     keys: HopKeys,
     window: ReplayWindow,
+    /// The latest time slot a packet was signed in.
+    last_slot: u64,
+    /// How many packets were accepted.
+    accepted: u64,
+}
+
+impl Generation {
+    fn accept(&mut self, packet: &Packet<'_>) -> Result<(), Refused> {
+        let slot = packet.verify(&self.keys)?;
+        self.window.check_and_set(packet.sequence).map_err(Refused::Replayed)?;
+        self.last_slot = self.last_slot.max(slot);
+        self.accepted += 1;
+        Ok(())
+    }
 }
 
 /// A generation that was replaced, and when it is forgotten.
@@ -70,6 +87,9 @@ pub struct Receiver {
     not_before_slot: u64,
     current: Option<Box<Generation>>,
     previous: [Option<Previous>; PREVIOUS_SALTS],
+    /// The last generation that proved genuine by a packet from before the start. It spares a
+    /// derivation for each of those that follow, and nothing is accepted under it.
+    early: Option<Box<Generation>>,
     budget: Budget,
 }
 
@@ -86,6 +106,7 @@ impl Receiver {
             not_before_slot: slot(started_unix).saturating_add(1),
             current: None,
             previous: [const { None }; PREVIOUS_SALTS],
+            early: None,
             budget: Budget::default(),
         }
     }
@@ -125,51 +146,74 @@ impl Receiver {
     ) -> Result<Accepted<'_>, Refused> {
         self.forget_expired(now.mono);
         let packet = Packet { sequence, signed, tag, unix: now.unix, not_before_slot: self.not_before_slot };
-        if !self.knows(salt) {
-            let fresh = self.derive(salt, &packet, now.mono)?;
+        let is_its = |generation: &Generation| generation.salt == *salt;
+        if let Some(current) = self.current.as_mut().filter(|current| is_its(current)) {
+            current.accept(&packet)?;
+        } else if self.previous.iter().flatten().any(|previous| is_its(&previous.generation)) {
+            return self.accept_previous(salt, &packet, now.mono);
+        } else {
+            let fresh = self.accept_unknown(salt, &packet, now.mono)?;
             self.promote(fresh, now.mono);
-            // The window of the fresh generation is set below, as that of any other.
-            return self.accept_known(salt, &packet, true);
         }
-        self.accept_known(salt, &packet, false)
+        let current = self.current.as_ref().ok_or(Refused::BadTag)?;
+        Ok(Accepted { keys: &current.keys, new_salt: current.accepted == 1 })
     }
 
-    fn accept_known(
+    /// Accepts a packet of an older salt. Should it be signed later than everything under the newer
+    /// one, then the order was mistaken, and it becomes the current one again.
+    fn accept_previous(
         &mut self,
         salt: &[u8; SALT_LENGTH],
         packet: &Packet<'_>,
-        new_salt: bool,
+        mono: Time,
     ) -> Result<Accepted<'_>, Refused> {
-        let previous = self.previous.iter_mut().flatten().map(|previous| &mut previous.generation);
-        let generation = self
-            .current
-            .iter_mut()
-            .chain(previous)
-            .find(|generation| generation.salt == *salt)
-            .ok_or(Refused::BadTag)?;
-        if !new_salt {
-            packet.verify(&generation.keys)?;
+        let mut previous = self.previous.iter_mut().flatten();
+        let previous = previous.find(|previous| previous.generation.salt == *salt).ok_or(Refused::BadTag)?;
+        previous.generation.accept(packet)?;
+        let mut accepted = &mut previous.generation;
+        if let Some(current) = self.current.as_mut().filter(|current| current.last_slot < accepted.last_slot)
+        {
+            core::mem::swap(current, accepted);
+            previous.until = mono + PREVIOUS_SALT_LIFETIME;
+            accepted = current;
         }
-        generation.window.check_and_set(packet.sequence).map_err(Refused::Replayed)?;
-        Ok(Accepted { keys: &generation.keys, new_salt })
+        Ok(Accepted { keys: &accepted.keys, new_salt: false })
     }
 
-    /// Derives the keys of an unknown salt, within the budget, and verifies the packet with them.
-    fn derive(
+    /// Accepts a packet of an unknown salt, whose keys are derived within the budget, unless it was
+    /// signed earlier than one under the current salt: a peer's clock does not go back.
+    fn accept_unknown(
         &mut self,
         salt: &[u8; SALT_LENGTH],
         packet: &Packet<'_>,
         mono: Time,
     ) -> Result<Box<Generation>, Refused> {
-        let room = self.current.is_none() || self.previous.iter().any(Option::is_none);
-        if !room || !self.budget.take(mono) {
+        if self.current.is_some() && self.previous.iter().all(Option::is_some) {
+            return Err(Refused::BadTag);
+        }
+        let early = self.early.take_if(|early| early.salt == *salt);
+        let was_early = early.is_some();
+        let mut fresh = match early {
+            Some(early) => early,
+            None => self.derive(salt, mono)?,
+        };
+        let outcome = fresh.accept(packet);
+        if outcome.is_ok() {
+            let stale = self.current.as_ref().is_some_and(|current| fresh.last_slot < current.last_slot);
+            return if stale { Err(Refused::Replayed(Replay::TooOld)) } else { Ok(fresh) };
+        }
+        if was_early || outcome == Err(Refused::BeforeStart) {
+            self.early = Some(fresh);
+        }
+        Err(outcome.err().unwrap_or(Refused::BadTag))
+    }
+
+    fn derive(&mut self, salt: &[u8; SALT_LENGTH], mono: Time) -> Result<Box<Generation>, Refused> {
+        if !self.budget.take(mono) {
             return Err(Refused::BadTag);
         }
         let keys = HopKeys::derive(&self.key, salt, &self.peer, &self.own).map_err(|_| Refused::BadTag)?;
-        packet.verify(&keys)?;
-        let window = ReplayWindow::new();
-        window.check(packet.sequence).map_err(Refused::Replayed)?;
-        Ok(Box::new(Generation { salt: *salt, keys, window }))
+        Ok(Box::new(Generation { salt: *salt, keys, window: ReplayWindow::new(), last_slot: 0, accepted: 0 }))
     }
 
     /// Makes a verified generation the current one.
@@ -186,11 +230,6 @@ impl Receiver {
                 *place = None;
             }
         }
-    }
-
-    fn knows(&self, salt: &[u8; SALT_LENGTH]) -> bool {
-        let previous = self.previous.iter().flatten().map(|previous| &previous.generation);
-        self.current.iter().chain(previous).any(|generation| generation.salt == *salt)
     }
 
     pub(crate) fn is_for(&self, own: &str, key: &PeerKey) -> bool {
@@ -214,12 +253,12 @@ struct Packet<'a> {
 }
 
 impl Packet<'_> {
-    fn verify(&self, keys: &HopKeys) -> Result<(), Refused> {
-        match keys.verify(self.signed, self.tag, self.unix, self.not_before_slot) {
-            Ok(_) => Ok(()),
-            Err(TagError::Mismatch) => Err(Refused::BadTag),
-            Err(TagError::BeforeStart) => Err(Refused::BeforeStart),
-        }
+    /// The time slot it was signed in.
+    fn verify(&self, keys: &HopKeys) -> Result<u64, Refused> {
+        keys.verify(self.signed, self.tag, self.unix, self.not_before_slot).map_err(|error| match error {
+            TagError::Mismatch => Refused::BadTag,
+            TagError::BeforeStart => Refused::BeforeStart,
+        })
     }
 }
 

@@ -133,12 +133,17 @@ drop_reasons! {
         MetadataUnexpected = "metadata-unexpected",
         /// A path move with an epoch that is not higher than the session's.
         StaleEpoch = "stale-epoch",
+        /// A genuine message whose BFD packet RFC 5880 says to discard, such as one for a session
+        /// before this router's restart.
+        BfdInvalid = "bfd-invalid",
     }
     State {
         /// A packet without metadata to a waypoint port that no session uses.
         UnknownWaypoint = "unknown-waypoint",
         /// A packet of a session from the wrong side, or to this router's own address by way of the fabric.
         WrongDirection = "wrong-direction",
+        /// Another session already has this tuple on the link where this one would leave the fabric.
+        TupleInUse = "tuple-in-use",
         /// A TCP reset outside the window of its session.
         TcpResetOutsideWindow = "tcp-reset-outside-window",
     }

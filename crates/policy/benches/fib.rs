@@ -184,6 +184,10 @@ fn permitted(snapshot: &Snapshot, queries: &[Query]) -> usize {
 }
 
 fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("run with: cargo bench -p fairway-policy");
+        return;
+    }
     let random_v4 = |numbers: &mut Numbers| {
         let length = 24 + numbers.below(9) as u8;
         IpNet::new(Ipv4Addr::from_bits(numbers.next() as u32).into(), length).unwrap().trunc()

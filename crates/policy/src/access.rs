@@ -137,10 +137,14 @@ struct Line {
     index_permit: u32,
 }
 
+/// The lines of one service. Aligned so that it is in one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Policy {
     start: u32,
     len: u32,
+    /// A copy of the line, when there is only one.
+    only: Line,
     /// The parent service, or [`NONE`].
     parent: u32,
     /// The position by name, shifted left by one, and whether it is public.
@@ -194,9 +198,11 @@ impl AccessTable {
             let index_permit = index << 1 | u32::from(line.permit);
             self.lines.push(Line { key: TenantKey::of(line.tenant), source, index_permit });
         }
+        let nothing = Line { key: TenantKey::NONE, source: NONE, index_permit: 0 };
         self.policies.push(Policy {
             start: start as u32,
             len: (self.lines.len() - start) as u32,
+            only: self.lines.get(start).copied().unwrap_or(nothing),
             parent: service.parent.map_or(NONE, |parent| parent.0),
             rank_public: name_rank << 1 | u32::from(service.public),
         });
@@ -228,9 +234,13 @@ impl AccessTable {
         policies.flat_map(|policy| self.lines_of(policy)).map(|line| line.key)
     }
 
-    fn lines_of(&self, policy: &Policy) -> &[Line] {
+    #[inline]
+    fn lines_of<'a>(&'a self, policy: &'a Policy) -> &'a [Line] {
         let start = policy.start as usize;
-        self.lines.get(start..start + policy.len as usize).unwrap_or_default()
+        match policy.len {
+            1 => core::slice::from_ref(&policy.only),
+            len => self.lines.get(start..start + len as usize).unwrap_or_default(),
+        }
     }
 
     /// What the access-policy of the service and its parents says about a source (rules 5 to 9).

@@ -21,7 +21,11 @@ const TABLE: u32 = 1 << 31;
 
 /// An address as a number.
 trait Key: Copy + Ord + fmt::Debug {
+    /// How it is held in memory: tables are the smaller without padding.
+    type Stored: Copy + fmt::Debug;
     const ZERO: Self;
+    fn store(self) -> Self::Stored;
+    fn load(stored: Self::Stored) -> Self;
     /// `(self - origin) >> shift`, at most `u32::MAX`. `self` is not less than `origin`.
     fn slot(self, origin: Self, shift: u32) -> u32;
     /// How many bits `self - origin` has. `self` is not less than `origin`.
@@ -30,7 +34,16 @@ trait Key: Copy + Ord + fmt::Debug {
 }
 
 impl Key for u32 {
+    type Stored = Self;
     const ZERO: Self = 0;
+
+    fn store(self) -> Self {
+        self
+    }
+
+    fn load(stored: Self) -> Self {
+        stored
+    }
 
     fn slot(self, origin: Self, shift: u32) -> u32 {
         self.wrapping_sub(origin).checked_shr(shift).unwrap_or(0)
@@ -46,7 +59,16 @@ impl Key for u32 {
 }
 
 impl Key for u128 {
+    type Stored = [u8; 16];
     const ZERO: Self = 0;
+
+    fn store(self) -> [u8; 16] {
+        self.to_ne_bytes()
+    }
+
+    fn load(stored: [u8; 16]) -> Self {
+        Self::from_ne_bytes(stored)
+    }
 
     fn slot(self, origin: Self, shift: u32) -> u32 {
         let slot = self.wrapping_sub(origin).checked_shr(shift).unwrap_or(0);
@@ -72,9 +94,15 @@ struct Span<K> {
 
 /// Where a range starts and the value of its longest prefix.
 #[derive(Clone, Copy, Debug)]
-struct Start<K> {
-    key: K,
+struct Start<K: Key> {
+    key: K::Stored,
     value: u32,
+}
+
+impl<K: Key> Start<K> {
+    fn key(&self) -> K {
+        K::load(self.key)
+    }
 }
 
 /// Starts `first..first + count`, or table `first` when `count` is [`TABLE`].
@@ -97,7 +125,7 @@ struct Table<K> {
 
 /// The ranges of one address family.
 #[derive(Debug)]
-struct Ranges<K> {
+struct Ranges<K: Key> {
     starts: Vec<Start<K>>,
     slots: Vec<Slot>,
     tables: Vec<Table<K>>,
@@ -107,7 +135,7 @@ impl<K: Key> Ranges<K> {
     /// Builds from spans sorted by first address, wider before narrower, each once. Appends to
     /// `parents` the value of the next wider span of each.
     fn build(spans: &[Span<K>], parents: &mut Vec<u32>) -> Self {
-        let mut starts = vec![Start { key: K::ZERO, value: NONE }];
+        let mut starts = vec![Start { key: K::ZERO.store(), value: NONE }];
         let mut open: Vec<Span<K>> = Vec::new();
         for span in spans {
             close_before(&mut open, &mut starts, Some(span.first));
@@ -125,7 +153,7 @@ impl<K: Key> Ranges<K> {
 
     /// Builds the table of `starts[from..to]`, which is not empty; answers its index.
     fn build_table(&mut self, from: usize, to: usize) -> u32 {
-        let (origin, last) = (self.starts[from].key, self.starts[to - 1].key);
+        let (origin, last) = (self.starts[from].key(), self.starts[to - 1].key());
         let bits = usize::BITS - (to - from - 1).leading_zeros();
         let shift = last.distance_bits(origin).saturating_sub(bits.max(1));
         let last_slot = last.slot(origin, shift);
@@ -137,7 +165,7 @@ impl<K: Key> Ranges<K> {
         let mut next = from;
         for number in 0..=last_slot {
             let first = next;
-            while next < to && self.starts[next].key.slot(origin, shift) == number {
+            while next < to && self.starts[next].key().slot(origin, shift) == number {
                 next += 1;
             }
             let slot = if next - first <= LINEAR {
@@ -172,7 +200,8 @@ impl<K: Key> Ranges<K> {
     fn last_start(&self, key: K, slot: Slot) -> u32 {
         let first = slot.first as usize;
         let inside = self.starts.get(first..first + slot.count as usize).unwrap_or_default();
-        let behind = inside.iter().take_while(|start| start.key <= key).count();
+        // They are sorted, but comparing them all spares a branch that nobody can predict.
+        let behind = inside.iter().filter(|start| start.key() <= key).count();
         self.starts.get((first + behind).wrapping_sub(1)).map_or(NONE, |start| start.value)
     }
 }
@@ -188,8 +217,8 @@ fn close_before<K: Key>(open: &mut Vec<Span<K>>, starts: &mut Vec<Start<K>>, nex
 
 fn push_start<K: Key>(starts: &mut Vec<Start<K>>, key: K, value: u32) {
     match starts.last_mut() {
-        Some(last) if last.key == key => last.value = value,
-        _ => starts.push(Start { key, value }),
+        Some(last) if last.key() == key => last.value = value,
+        _ => starts.push(Start { key: key.store(), value }),
     }
 }
 

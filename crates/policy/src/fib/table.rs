@@ -54,8 +54,9 @@ struct Entry {
     target: u32,
 }
 
-/// What is at one prefix.
+/// What is at one prefix. Aligned so that it is in one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Scope {
     /// The next shorter prefix that holds this one, or [`NONE`].
     parent: u32,
@@ -63,6 +64,8 @@ struct Scope {
     every: u32,
     start: u32,
     len: u32,
+    /// A copy of the entry, when there is only one.
+    only: Entry,
 }
 
 /// The prefix of a scope and its rows; not needed to decide.
@@ -150,7 +153,9 @@ impl Fib {
                     Ok::<(), CompileError>(())
                 })?;
             }
-            scopes.push(Scope { parent, every, start: start as u32, len: (entries.len() - start) as u32 });
+            let len = (entries.len() - start) as u32;
+            let only = entries.get(start).copied().unwrap_or(Entry { first: 0, last: 0, target: NONE });
+            scopes.push(Scope { parent, every, start: start as u32, len, only });
         }
         let groups = groups.finish();
         Ok(Self { lpm, scopes, entries, groups, scope_rows, rows })
@@ -187,7 +192,10 @@ impl Fib {
     #[inline]
     fn target_at(&self, scope: &Scope, wanted: u32) -> u32 {
         let start = scope.start as usize;
-        let entries = self.entries.get(start..start + scope.len as usize).unwrap_or_default();
+        let entries = match scope.len {
+            1 => core::slice::from_ref(&scope.only),
+            len => self.entries.get(start..start + len as usize).unwrap_or_default(),
+        };
         let next = entries.partition_point(|entry| entry.first <= wanted);
         match next.checked_sub(1).and_then(|last| entries.get(last)) {
             Some(entry) if wanted <= entry.last => entry.target,

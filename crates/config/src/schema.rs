@@ -286,3 +286,6 @@ const LIMITS: &[Node] = &[
     preset("first-packet-rate", Type::Uint(1, 10_000_000), "50000"),
     preset("answer-rate", Type::Uint(1, 1_000_000), "1000"),
 ];
+
+#[cfg(test)]
+mod tests;

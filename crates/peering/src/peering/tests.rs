@@ -525,6 +525,43 @@ fn a_peer_without_a_key_and_a_buffer_without_room_stop_nothing() {
 }
 
 #[test]
+fn a_message_is_that_of_the_golden_vector() {
+    let text = include_str!("../../../wire/vectors/bfd.hex");
+    let hex = text.lines().find_map(|line| line.strip_prefix("l4-payload ")).unwrap();
+    let golden: Vec<_> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let key = PeerKey::from_bytes(core::array::from_fn(|index| index as u8));
+    let mut sender =
+        Sender::new(&key, "branch", "hub", core::array::from_fn(|index| index as u8 + 0x40)).unwrap();
+    for _ in 0..5 {
+        sender.next_sequence();
+    }
+    let bfd = fairway_wire::bfd::Repr {
+        state: State::Up,
+        detect_multiplier: 3,
+        my_discriminator: 0x11,
+        your_discriminator: 0x22,
+        desired_min_tx: 1_000_000,
+        required_min_rx: 500_000,
+        ..Default::default()
+    };
+    let boot_id = 0x8877_6655_4433_2211;
+    let outgoing = Outgoing { source_router: "branch", pathway: "wan0", boot_id, bfd, iv: None };
+    let now = Now { mono: Time::from_secs(9), unix: 1_795_000_001 };
+    let mut bytes = [0; MAX_MESSAGE_LEN];
+    let len = message::write(now, &mut sender, &outgoing, &mut bytes).unwrap();
+    assert_eq!(bytes[..len], golden);
+
+    let mut keyring = Keyring::new();
+    keyring.insert(PeerId(4), "hub", "branch", key, [0; 16], now.unix - 10).unwrap();
+    let incoming = message::read(now, &mut keyring, &mut bytes[..len]).unwrap();
+    assert_eq!(
+        (incoming.peer, incoming.present, incoming.boot_id, incoming.bfd),
+        (PeerId(4), true, boot_id, bfd)
+    );
+}
+
+#[test]
 fn the_longest_names_fit_a_message() {
     let name = "n".repeat(255);
     let mut sender = Sender::new(&PeerKey::from_bytes([7; 32]), &name, "dc", [1; 16]).unwrap();

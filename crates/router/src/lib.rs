@@ -6,6 +6,11 @@
 //! here.
 
 pub mod api;
+mod clock;
+mod interfaces;
+mod load;
+mod logs;
+mod notify;
 mod options;
 
 pub use options::{LogFormat, LogLevel, Options};

@@ -26,8 +26,8 @@ pub mod types;
 
 pub use client::{Client, ClientError};
 pub use request::{
-    CaptureRequest, Delete, FibFilter, FibQuery, LookupQuery, Nothing, Request, SessionFilter, SessionQuery,
-    Show,
+    CaptureRequest, Delete, FibFilter, FibQuery, LookupQuery, Nothing, ProtocolName, Request, SessionFilter,
+    SessionQuery, Show,
 };
 pub use types::*;
 

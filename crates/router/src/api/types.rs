@@ -246,24 +246,20 @@ pub struct Path {
     pub cost: u32,
     /// Whether sessions may use it.
     pub up: bool,
-    /// The state: `up`, `hold-down`, `init`, `down` or `admin-down`.
+    /// The state of its BFD session: `up`, `init`, `down` or `admin-down`.
     pub state: String,
-    /// Why it is not up; absent when nothing is known.
+    /// The state the peer says it is in; `down` while it is not heard.
+    pub remote_state: String,
+    /// How long its BFD session has been in this state.
+    pub since_seconds: f64,
+    /// In how long sessions may use it, while it is alive but held down.
+    pub held_down_seconds: Option<f64>,
+    /// Why its BFD session last went down; absent while it is up.
     pub diagnostic: Option<String>,
-    /// How long it has been in this state.
-    pub since_seconds: Option<f64>,
-    /// How often it went down since the start.
-    pub failures: u64,
-    /// The round-trip time last measured.
-    pub round_trip_milliseconds: Option<f64>,
-    /// After how long without a packet it counts as down.
-    pub detection_milliseconds: Option<u64>,
-    /// How many liveness packets were sent.
-    pub packets_sent: Option<u64>,
-    /// How many valid liveness packets were received.
-    pub packets_received: Option<u64>,
-    /// Whether the peer's address or port is changed on the way.
-    pub behind_nat: Option<bool>,
+    /// Liveness messages sent.
+    pub packets_sent: u64,
+    /// Genuine liveness messages received.
+    pub packets_received: u64,
 }
 
 /// A network-interface.

@@ -1,0 +1,116 @@
+//! What the packet backend is asked for, from the model of a router.
+
+use core::net::IpAddr;
+
+use fairway_io::{PortKind, PortSpec};
+use fairway_policy::{CandidateHop, FibTenant, Snapshot};
+use fairway_types::model::{Interface, InterfaceKind, RouterModel};
+use fairway_types::{InterfaceId, IpNet, PortRange};
+
+/// One specification for each interface.
+pub(crate) fn specs(snapshot: &Snapshot) -> Vec<PortSpec> {
+    let model = snapshot.model();
+    (0u16..)
+        .map(InterfaceId)
+        .zip(&model.interfaces)
+        .map(|(id, interface)| spec(snapshot, id, interface))
+        .collect()
+}
+
+fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec {
+    let addresses = interface.addresses.iter().map(|address| address.address);
+    let mut spec = match interface.kind {
+        InterfaceKind::Host => {
+            let mut spec = PortSpec::host(id, &interface.name, &interface.device, addresses.collect());
+            spec.routes = host_routes(snapshot, interface);
+            spec
+        }
+        InterfaceKind::External | InterfaceKind::Fabric | InterfaceKind::Shared => {
+            PortSpec::ethernet(id, &interface.name, &interface.device)
+        }
+    };
+    spec.vlan = interface.vlan;
+    spec.mtu = interface.mtu;
+    spec.waypoints = local_waypoints(snapshot.model(), id);
+    if spec.kind == PortKind::Ethernet {
+        for gateway in interface.addresses.iter().filter_map(|address| address.gateway) {
+            if !spec.gateways.iter().any(|known| known.is_ipv6() == gateway.is_ipv6()) {
+                spec.gateways.push(gateway);
+            }
+        }
+    }
+    spec
+}
+
+/// The waypoints on an interface, each with the one range that holds all ports peers may use: those
+/// this router chooses for itself, and those it asks its peers to choose from.
+fn local_waypoints(model: &RouterModel, interface: InterfaceId) -> Vec<(IpAddr, PortRange)> {
+    let mut waypoints: Vec<(IpAddr, PortRange)> = Vec::new();
+    for path in model.paths.iter().filter(|path| path.interface == interface) {
+        let asked = path.local_ports.unwrap_or(PortRange::WAYPOINTS);
+        match waypoints.iter_mut().find(|(address, _)| *address == path.local) {
+            Some((_, range)) => *range = hull(*range, asked),
+            None => waypoints.push((path.local, hull(PortRange::WAYPOINTS, asked))),
+        }
+    }
+    waypoints
+}
+
+fn hull(one: PortRange, other: PortRange) -> PortRange {
+    let (first, last) = (one.first().min(other.first()), one.last().max(other.last()));
+    PortRange::new(first, last).unwrap_or(one)
+}
+
+/// The waypoints of all peers.
+pub(crate) fn remote_waypoints(model: &RouterModel) -> Vec<IpAddr> {
+    let mut waypoints: Vec<IpAddr> = model.paths.iter().map(|path| path.remote).collect();
+    waypoints.sort_unstable();
+    waypoints.dedup();
+    waypoints
+}
+
+/// What the host sends into the fabric: the prefixes of services that its tenant may reach and whose
+/// best way leads to a peer. A prefix that holds a waypoint, or everything, stays the kernel's: the
+/// host would lose its own way out.
+fn host_routes(snapshot: &Snapshot, interface: &Interface) -> Vec<IpNet> {
+    let model = snapshot.model();
+    let within = |tenant| interface.tenant.is_some_and(|own| model.is_within(own, tenant));
+    let mut routes: Vec<IpNet> = snapshot
+        .fib_rows()
+        .filter(|row| row.permit && row.prefix.prefix_len() > 0)
+        .filter(|row| match row.tenant {
+            FibTenant::Named(tenant, _) => within(tenant),
+            FibTenant::Any | FibTenant::Public => true,
+        })
+        .filter(|row| row.route.is_some_and(|route| matches!(route.hop, CandidateHop::Path(_))))
+        .map(|row| row.prefix)
+        .collect();
+    routes.sort_unstable();
+    routes.dedup();
+    routes.retain(|prefix| {
+        let waypoint = model.paths.iter().any(|path| prefix.contains(&path.remote));
+        let own =
+            model.interfaces.iter().flat_map(|i| &i.addresses).any(|a| prefix.contains(&a.address.addr()));
+        !waypoint && !own
+    });
+    routes
+}
+
+/// The addresses of an interface that its device does not have.
+pub(crate) fn missing_addresses(interface: &Interface, present: &[IpNet]) -> Vec<IpNet> {
+    let configured = interface.addresses.iter().map(|address| address.address);
+    configured.filter(|wanted| !present.iter().any(|have| have.addr() == wanted.addr())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_ports_holds_both_that_it_was_made_from() {
+        let asked = PortRange::new(20_000, 20_100).unwrap();
+        assert_eq!(hull(PortRange::WAYPOINTS, asked), PortRange::WAYPOINTS);
+        let below = PortRange::new(5_000, 5_010).unwrap();
+        assert_eq!(hull(PortRange::WAYPOINTS, below), PortRange::new(5_000, 65_534).unwrap());
+    }
+}

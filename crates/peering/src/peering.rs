@@ -243,6 +243,14 @@ impl Peering {
         self.paths.get(path.index()).is_some_and(|path| path.session.is_up())
     }
 
+    /// Whether the peer answers on a path, held down or not.
+    #[must_use]
+    pub fn is_alive(&self, path: PathId) -> bool {
+        self.paths
+            .get(path.index())
+            .is_some_and(|path| path.session.state() == fairway_wire::bfd::State::Up)
+    }
+
     /// The boot id this router announces.
     #[must_use]
     pub const fn boot_id(&self) -> u64 {

@@ -1,1 +1,53 @@
-//! The session engine: classification, handshake, rewrite and expiry, free of I/O.
+//! The session engine: everything a router decides about packets, free of I/O.
+//!
+//! The first packet of a session is classified to a service and a tenant, authorised, given a way,
+//! and told to the next router in signed metadata ([`svr-wire`, section 5]); every later packet is a
+//! rewrite. Both flows of a session are installed with its first packet, so its path is symmetric by
+//! construction. A session has two legs; each leads to a host or to a peer, which makes this router
+//! its ingress, a transit, its egress, or all at once.
+//!
+//! A packet's way through the code: [`Engine::process`] (`engine`) → `fairway_wire::ip::parse` →
+//! `table` → `established`, or `first` for a host's first packet, or `open` and `peer` for metadata →
+//! `rewrite` → `seal` where the next router has to be told → [`fairway_types::Verdict::Forward`].
+//!
+//! Time, randomness and configuration are arguments. Nothing allocates per packet. Session payload
+//! is carried as it is; encrypting it end to end is the business of a layer to come, whose place is
+//! between `rewrite` and `seal`.
+//!
+//! [`svr-wire`, section 5]: https://datatracker.ietf.org/doc/draft-menon-svr/
+
+mod answer;
+mod budget;
+mod control;
+mod drops;
+mod engine;
+mod established;
+mod event;
+mod first;
+mod handshake;
+mod headers;
+mod key;
+mod liveness;
+mod names;
+mod open;
+mod path;
+mod peer;
+mod ports;
+mod relay;
+mod reload;
+mod rewrite;
+mod seal;
+mod session;
+mod table;
+mod tcp;
+mod timers;
+mod view;
+
+pub use drops::{DropExample, DropRecord};
+pub use engine::Engine;
+pub use event::Event;
+pub use path::WaypointUsage;
+pub use reload::Applied;
+pub use session::{Side, Uuid};
+pub use tcp::TcpPhase;
+pub use view::{LegView, SessionFilter, SessionRole, SessionView};

@@ -16,5 +16,5 @@ pub use drops::{Culprit, DropReason};
 pub use ids::{InterfaceId, PathId, PeerId, RouteId, SecurityId, ServiceId, SessionTypeId, TenantId};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use net::{PortRange, Protocol, Tuple};
-pub use packet::{Batch, Checksum, Egress, Gso, GsoKind, PacketBuf, Slot, Verdict};
+pub use packet::{Batch, Checksum, Egress, Gso, GsoKind, Outlet, PacketBuf, Slot, Verdict};
 pub use time::{Now, Time};

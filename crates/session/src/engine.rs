@@ -1,0 +1,365 @@
+//! The engine: what it owns, and the way of a batch through it.
+//!
+//! A packet's way: [`Engine::process`] parses it and looks its flow up. A known flow goes on in
+//! `established`; the first packet of a host in `first`; metadata in `peer` (after `open` verified
+//! it); ICMP errors in `relay`. All of them end in `Engine::send_on` or in a verdict.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fairway_crypto::Keyring;
+use fairway_peering::Peering;
+use fairway_policy::Snapshot;
+use fairway_types::{
+    Batch, Counter, Counters, DropReason, Egress, InterfaceId, Now, Outlet, PathId, PeerId, Protocol, Slot,
+    Time, Tuple, Verdict,
+};
+use fairway_wire::ip::{self, Parsed};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::budget::Budget;
+use crate::drops::Drops;
+use crate::event::Event;
+use crate::headers;
+use crate::key::FlowKey;
+use crate::liveness::Liveness;
+use crate::names::Names;
+use crate::path::Path;
+use crate::session::{Session, Side};
+use crate::table::{Index, Table};
+use crate::timers::Wheel;
+
+/// Where a relayed or generated message about a session goes next.
+pub(crate) const DEFAULT_MTU: u32 = 1500;
+/// How many sessions one call of [`Engine::handle_timeout`] looks at.
+const SESSIONS_PER_TIMEOUT: usize = 512;
+/// How many events wait for [`Engine::poll_event`] before further ones are forgotten.
+const EVENTS: usize = 1024;
+
+/// One worker's sessions and everything needed to decide about packets.
+pub struct Engine {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) keyring: Keyring,
+    pub(crate) peering: Peering,
+    pub(crate) table: Table,
+    pub(crate) wheel: Wheel,
+    /// By [`PathId`].
+    pub(crate) paths: Vec<Path>,
+    /// By [`InterfaceId`], in bytes.
+    pub(crate) mtus: Vec<u32>,
+    pub(crate) names: Names,
+    pub(crate) half_open: u32,
+    pub(crate) first_packets: Budget,
+    pub(crate) answers: Budget,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) counters: Counters,
+    pub(crate) drops: Drops,
+    pub(crate) events: VecDeque<Event>,
+    /// Sessions whose metadata is to be sent without waiting for a packet.
+    pub(crate) announcements: VecDeque<Index>,
+    /// Sessions whose next router restarted and has to be told anew.
+    pub(crate) restarts: VecDeque<Index>,
+    /// Decrypted payload section of the packet in hand.
+    pub(crate) section: Vec<u8>,
+    /// One segment of the super-packet in hand.
+    segment: Option<Box<Slot>>,
+}
+
+impl Engine {
+    /// An engine for the router that `snapshot` describes.
+    ///
+    /// `seed` must be unpredictable: session identities, ports and hashing depend on it. `boot_id`
+    /// must differ at each start; peers learn from it that sessions were lost.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, keyring: Keyring, seed: [u8; 32], boot_id: u64, now: Now) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let model = snapshot.model();
+        let limits = model.limits;
+        let table = Table::new(limits.sessions, rng.next_u64());
+        let wheel = Wheel::new(table.capacity(), now.mono);
+        let mut peering_seed = [0; 32];
+        rng.fill_bytes(&mut peering_seed);
+        let paths = model.paths.iter().map(|path| Path::new(path, rng.next_u64())).collect();
+        let mtus =
+            model.interfaces.iter().map(|interface| interface.mtu.map_or(DEFAULT_MTU, u32::from)).collect();
+        Self {
+            peering: Peering::new(now, model, boot_id, peering_seed),
+            names: Names::new(&model.router),
+            first_packets: Budget::new(limits.first_packets, now.mono),
+            answers: Budget::new(limits.answers, now.mono),
+            keyring,
+            table,
+            wheel,
+            paths,
+            mtus,
+            half_open: 0,
+            rng,
+            counters: Counters::default(),
+            drops: Drops::new(),
+            events: VecDeque::with_capacity(EVENTS),
+            announcements: VecDeque::new(),
+            restarts: VecDeque::new(),
+            section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
+            segment: Some(Box::new(new_slot())),
+            snapshot,
+        }
+    }
+
+    /// Decides about every packet of a batch.
+    pub fn process(&mut self, now: Now, batch: &mut Batch) {
+        let (received, mut outlet) = batch.split();
+        for packet in received {
+            self.counters.increment(Counter::PacketsReceived);
+            packet.verdict = self.receive(now, packet, &mut outlet);
+            self.account(packet);
+        }
+    }
+
+    fn account(&mut self, packet: &Slot) {
+        match packet.verdict {
+            Verdict::Forward(_) => {
+                self.counters.increment(Counter::PacketsForwarded);
+                self.counters.add(Counter::BytesForwarded, packet.packet.len() as u64);
+            }
+            Verdict::Punt => self.counters.increment(Counter::PacketsPunted),
+            Verdict::Consumed => self.counters.increment(Counter::PacketsConsumed),
+            Verdict::Drop(_) | Verdict::Pending => {}
+        }
+    }
+
+    fn receive(&mut self, now: Now, packet: &mut Slot, outlet: &mut Outlet<'_>) -> Verdict {
+        let parsed = match ip::parse(packet.packet.bytes()) {
+            Ok(parsed) => parsed,
+            Err(error) if error.is_transport() => {
+                return self.drop_packet(now, packet, None, DropReason::MalformedTransport);
+            }
+            Err(_) => return self.drop_packet(now, packet, None, DropReason::MalformedIp),
+        };
+        // Short Ethernet frames are padded.
+        packet.packet.truncate(parsed.total_len as usize);
+        let key = FlowKey::new(packet.interface, &tuple(&parsed));
+        if parsed.fragment != ip::Fragment::No {
+            return self.drop_packet(now, packet, Some(key), DropReason::Fragment);
+        }
+        let result = match self.table.find(&key) {
+            Some((index, side)) => self.established(now, index, side, packet, &parsed, outlet),
+            None => self.unknown(now, &key, packet, &parsed, outlet),
+        };
+        result.unwrap_or_else(|reason| self.drop_packet(now, packet, Some(key), reason))
+    }
+
+    fn drop_packet(&mut self, now: Now, packet: &Slot, key: Option<FlowKey>, reason: DropReason) -> Verdict {
+        self.drops.record(now.mono, reason, packet.interface, key, packet.packet.len());
+        Verdict::Drop(reason)
+    }
+
+    /// Counts a packet of the engine's own making that could not be sent.
+    pub(crate) fn lose(&mut self, now: Now, interface: InterfaceId, key: &FlowKey, reason: DropReason) {
+        self.drops.record(now.mono, reason, interface, Some(key.reversed()), 0);
+    }
+
+    /// Cuts a super-packet into its segments and lets each take its way alone.
+    pub(crate) fn process_segments(
+        &mut self,
+        now: Now,
+        packet: &Slot,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let Some(gso) = packet.gso else { return Err(DropReason::MalformedTransport) };
+        // A segment is never cut again: it has no `gso`.
+        let Some(mut segment) = self.segment.take() else { return Err(DropReason::MalformedTransport) };
+        self.counters.increment(Counter::SuperPacketsSegmented);
+        let result = self.each_segment(now, packet, usize::from(gso.size), &mut segment, outlet);
+        self.segment = Some(segment);
+        result.map(|()| Verdict::Consumed)
+    }
+
+    fn each_segment(
+        &mut self,
+        now: Now,
+        packet: &Slot,
+        size: usize,
+        segment: &mut Slot,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<(), DropReason> {
+        let bytes = packet.packet.bytes();
+        let whole = fairway_wire::segment::SuperPacket::new(bytes, size)
+            .map_err(|_| DropReason::MalformedTransport)?;
+        for number in 0..whole.count() {
+            segment.packet.clear();
+            segment.interface = packet.interface;
+            segment.checksum = fairway_types::Checksum::Valid;
+            let Ok(length) = whole.emit(number, segment.packet.spare_mut()) else {
+                return Err(DropReason::MalformedTransport);
+            };
+            segment.packet.set_len(length);
+            segment.verdict = self.receive(now, segment, outlet);
+            if let Verdict::Forward(egress) = segment.verdict {
+                self.emit_copy(now, segment, egress, outlet);
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_copy(&mut self, now: Now, packet: &Slot, egress: Egress, outlet: &mut Outlet<'_>) {
+        let fits = outlet.emit().is_some_and(|out| {
+            out.interface = egress.interface;
+            out.checksum = packet.checksum;
+            out.verdict = packet.verdict;
+            out.packet.fill(packet.packet.bytes())
+        });
+        if fits {
+            self.counters.increment(Counter::PacketsEmitted);
+        } else {
+            outlet.unemit();
+            self.drops.record(now.mono, DropReason::OutputFull, packet.interface, None, packet.packet.len());
+        }
+    }
+
+    /// Does what is due: sessions expire, peers are told and watched, announcements go out.
+    pub fn handle_timeout(&mut self, now: Now, batch: &mut Batch) {
+        let mut outlet = batch.outlet();
+        self.expire(now);
+        self.peering_timeout(now, &mut outlet);
+        self.announce(now, &mut outlet);
+    }
+
+    fn expire(&mut self, now: Now) {
+        for _ in 0..SESSIONS_PER_TIMEOUT {
+            let Some(index) = self.wheel.pop(now.mono) else { break };
+            let Some(session) = self.table.get(index) else { continue };
+            let deadline = session.deadline();
+            if deadline > now.mono {
+                self.wheel.schedule(index, deadline);
+                continue;
+            }
+            let over = session.protocol() == Protocol::TCP && session.tcp.phase().is_over();
+            self.remove(now, index, if over { Counter::SessionsClosed } else { Counter::SessionsExpired });
+        }
+    }
+
+    /// Sends the metadata of sessions whose peers lost them, a few at a time.
+    fn announce(&mut self, now: Now, outlet: &mut Outlet<'_>) {
+        // Half the room stays for packets in transit.
+        for _ in 0..outlet.room() / 2 {
+            if let Some(index) = self.restarts.pop_front() {
+                self.retell(now, index, 0);
+            }
+            let Some(index) = self.announcements.pop_front() else { break };
+            self.send_keep_alive(now, index, Side::Responder, outlet);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        if !self.announcements.is_empty() || !self.restarts.is_empty() {
+            return Some(Time::ZERO);
+        }
+        [self.wheel.next_deadline(), self.peering.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next thing an operator should hear of.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn report(&mut self, event: Event) {
+        if self.events.len() < EVENTS {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Inserts a session, and starts its timer.
+    pub(crate) fn insert(&mut self, mut session: Session) -> Result<Index, DropReason> {
+        session.compile();
+        let (half_open, deadline) = (session.is_half_open(), session.deadline());
+        let index = self.table.insert(session).map_err(|error| match error {
+            crate::table::InsertError::Full => DropReason::SessionLimit,
+            crate::table::InsertError::Occupied => DropReason::TupleInUse,
+        });
+        if index == Err(DropReason::SessionLimit) {
+            self.report(Event::SessionLimitReached);
+        }
+        let index = index?;
+        self.half_open += u32::from(half_open);
+        self.wheel.schedule(index, deadline);
+        self.counters.increment(Counter::SessionsCreated);
+        Ok(index)
+    }
+
+    /// Takes a session out and gives its ports back.
+    pub(crate) fn remove(&mut self, now: Now, index: Index, why: Counter) -> Option<Session> {
+        let session = self.table.remove(index)?;
+        self.wheel.cancel(index);
+        self.half_open -= u32::from(session.is_half_open()).min(self.half_open);
+        self.release_ports(now, session.leg(Side::Responder));
+        self.counters.increment(why);
+        Some(session)
+    }
+
+    /// The longest packet that may leave by an interface, in bytes.
+    pub(crate) fn mtu(&self, interface: InterfaceId) -> usize {
+        self.mtus.get(interface.index()).copied().unwrap_or(DEFAULT_MTU) as usize
+    }
+
+    /// Says how long packets may be that leave by an interface, in bytes; below 576 counts as 576.
+    pub fn set_mtu(&mut self, interface: InterfaceId, mtu: u32) {
+        let configured = self.snapshot.model().interface(interface).and_then(|i| i.mtu).map(u32::from);
+        if let Some(slot) = self.mtus.get_mut(interface.index()) {
+            *slot = configured.map_or(mtu, |limit| limit.min(mtu)).max(576);
+        }
+    }
+
+    /// What is known of a path.
+    pub(crate) fn liveness(&self, path: PathId) -> Liveness {
+        self.paths.get(path.index()).map_or(Liveness::Down, |path| path.liveness)
+    }
+
+    /// The peer at the other end of a path, if the path exists.
+    pub(crate) fn peer_of(&self, path: PathId) -> Option<PeerId> {
+        self.snapshot.model().path(path).map(|path| path.peer)
+    }
+
+    /// An address of this router on an interface, of the family asked for.
+    pub(crate) fn own_address(&self, interface: InterfaceId, ipv6: bool) -> Option<core::net::IpAddr> {
+        let interface = self.snapshot.model().interface(interface)?;
+        interface.addresses.iter().map(|a| a.address.addr()).find(|address| address.is_ipv6() == ipv6)
+    }
+}
+
+/// The tuple of a parsed packet.
+pub(crate) fn tuple(parsed: &Parsed) -> Tuple {
+    Tuple {
+        source: core::net::SocketAddr::new(parsed.source, parsed.source_port),
+        destination: core::net::SocketAddr::new(parsed.destination, parsed.destination_port),
+        protocol: Protocol(parsed.protocol),
+    }
+}
+
+/// A slot of the engine's own.
+fn new_slot() -> Slot {
+    Slot {
+        packet: fairway_types::PacketBuf::with_capacity(u16::MAX as usize),
+        interface: InterfaceId(0),
+        checksum: fairway_types::Checksum::Unverified,
+        gso: None,
+        verdict: Verdict::Pending,
+    }
+}
+
+/// Where a transport payload begins in a packet that was rewritten for a leg.
+pub(crate) fn payload_offsets(packet: &[u8], to: &FlowKey) -> (usize, usize) {
+    let transport = if to.ipv6 { ipv6_transport(packet) } else { usize::from(packet[0] & 0x0f) * 4 };
+    let length = match to.protocol {
+        Protocol::TCP => usize::from(packet[transport + 12] >> 4) * 4,
+        Protocol::UDP => headers::UDP_LEN,
+        _ => 0,
+    };
+    (transport, transport + length)
+}
+
+fn ipv6_transport(packet: &[u8]) -> usize {
+    ip::parse(packet).map_or(headers::v6::LEN, |parsed| usize::from(parsed.header_len))
+}

@@ -1,0 +1,229 @@
+//! Who attaches metadata to which packet: the handshake between two neighbouring routers
+//! (svr-wire, section 5).
+//!
+//! ```text
+//!  initiator                                     responder
+//!  OFFERING ── forward metadata, each packet ──▶ ANSWERING
+//!     ◀── reverse metadata, each packet ─────────
+//!  SETTLED ─── packet without metadata ────────▶ SETTLED
+//! ```
+//!
+//! A responder without traffic of its own says so (TLV 18) after five offers or a second. An
+//! initiator without traffic of its own stops the answers (control 3) after a second of them. Either
+//! side begins again when it sent for three seconds and nothing came back, when the peer asks for it
+//! (control 2), or when the session is re-triggered.
+
+use core::time::Duration;
+
+use fairway_types::Time;
+
+/// Offers without reverse traffic after which a responder acknowledges without it.
+const OFFERS_BEFORE_ACKNOWLEDGEMENT: u8 = 5;
+/// The same as a time; also how long an initiator lets answers come before it stops them.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one side sends without hearing anything before it doubts the other side's state.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Which end of the hop this router is, for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Initiator,
+    Responder,
+}
+
+/// Whether the other end is known to know the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Metadata goes with every packet: offering or answering, depending on the role.
+    Telling,
+    /// The other end knows.
+    Settled,
+}
+
+/// What to do with a packet about to be sent on the hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    Nothing,
+    Metadata,
+    /// Metadata, because nothing came back for too long: the epoch must rise first.
+    MetadataAfterSilence,
+}
+
+/// What a received packet asks for beside being processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Nothing,
+    /// Send "disable forward metadata" (TLV 18).
+    Acknowledge,
+    /// Send control message 3.
+    DisableMetadata,
+}
+
+/// The handshake of one session on one hop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    role: Role,
+    phase: Phase,
+    /// Metadata packets received since this side last sent.
+    heard: u8,
+    /// When the first of them came.
+    heard_since: Time,
+    /// Since when this side has been sending without an answer; zero: it has not.
+    silent_since: Time,
+}
+
+impl Handshake {
+    pub(crate) const fn new(role: Role) -> Self {
+        Self { role, phase: Phase::Telling, heard: 0, heard_since: Time::ZERO, silent_since: Time::ZERO }
+    }
+
+    pub(crate) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// A packet is about to be sent on the hop.
+    #[inline]
+    pub(crate) fn transmit(&mut self, now: Time) -> Attach {
+        self.heard = 0;
+        let silent = self.silent_since;
+        if silent == Time::ZERO {
+            self.silent_since = now;
+        }
+        match self.phase {
+            Phase::Telling => Attach::Metadata,
+            Phase::Settled if silent != Time::ZERO && now.since(silent) >= SILENCE => {
+                self.restart();
+                self.silent_since = now;
+                Attach::MetadataAfterSilence
+            }
+            Phase::Settled => Attach::Nothing,
+        }
+    }
+
+    /// A packet without metadata arrived on the hop.
+    #[inline]
+    pub(crate) fn received_plain(&mut self) {
+        self.silent_since = Time::ZERO;
+        match self.role {
+            Role::Initiator => {}
+            Role::Responder => {
+                self.phase = Phase::Settled;
+                self.heard = 0;
+            }
+        }
+    }
+
+    /// A packet with metadata arrived on the hop.
+    pub(crate) fn received_metadata(&mut self, now: Time) -> Reply {
+        self.silent_since = Time::ZERO;
+        if self.heard == 0 {
+            self.heard_since = now;
+        }
+        self.heard = self.heard.saturating_add(1);
+        let waited = now.since(self.heard_since) >= PATIENCE;
+        match (self.role, self.phase) {
+            (Role::Initiator, Phase::Telling) => {
+                self.phase = Phase::Settled;
+                Reply::Nothing
+            }
+            (Role::Initiator, Phase::Settled) if waited => {
+                self.heard = 0;
+                Reply::DisableMetadata
+            }
+            (Role::Responder, Phase::Telling | Phase::Settled)
+                if waited || self.heard >= OFFERS_BEFORE_ACKNOWLEDGEMENT =>
+            {
+                self.heard = 0;
+                Reply::Acknowledge
+            }
+            (Role::Initiator | Role::Responder, Phase::Settled | Phase::Telling) => Reply::Nothing,
+        }
+    }
+
+    /// The other end says it needs no more metadata (TLV 18, control 3).
+    pub(crate) fn disabled(&mut self) {
+        self.silent_since = Time::ZERO;
+        self.phase = Phase::Settled;
+    }
+
+    /// Begins again: the other end asked for it, or this side has something new to say.
+    pub(crate) fn restart(&mut self) {
+        self.phase = Phase::Telling;
+        self.heard = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Time = Time::from_secs(10);
+
+    fn later(millis: u64) -> Time {
+        START + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn both_sides_stop_after_one_exchange() {
+        let (mut initiator, mut responder) =
+            (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
+        assert_eq!(initiator.transmit(START), Attach::Metadata);
+        assert_eq!(responder.received_metadata(START), Reply::Nothing);
+        assert_eq!(responder.transmit(START), Attach::Metadata);
+        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
+        assert_eq!(initiator.transmit(START), Attach::Nothing);
+        assert_eq!(responder.transmit(START), Attach::Metadata);
+        responder.received_plain();
+        assert_eq!(responder.transmit(START), Attach::Nothing);
+    }
+
+    #[test]
+    fn a_plain_answer_does_not_settle_an_initiator() {
+        let mut initiator = Handshake::new(Role::Initiator);
+        initiator.received_plain();
+        assert_eq!(initiator.transmit(START), Attach::Metadata);
+    }
+
+    #[test]
+    fn a_silent_responder_acknowledges_after_five_offers_or_a_second() {
+        let mut responder = Handshake::new(Role::Responder);
+        for _ in 0..4 {
+            assert_eq!(responder.received_metadata(START), Reply::Nothing);
+        }
+        assert_eq!(responder.received_metadata(START), Reply::Acknowledge);
+        assert_eq!(responder.received_metadata(START), Reply::Nothing);
+        assert_eq!(responder.received_metadata(later(1000)), Reply::Acknowledge);
+    }
+
+    #[test]
+    fn an_initiator_with_nothing_to_send_stops_the_answers_after_a_second() {
+        let mut initiator = Handshake::new(Role::Initiator);
+        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(500)), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(1000)), Reply::DisableMetadata);
+        assert_eq!(initiator.received_metadata(later(1001)), Reply::Nothing);
+    }
+
+    #[test]
+    fn silence_makes_either_side_begin_again() {
+        for role in [Role::Initiator, Role::Responder] {
+            let mut side = Handshake::new(role);
+            side.disabled();
+            assert_eq!(side.transmit(START), Attach::Nothing);
+            assert_eq!(side.transmit(later(2999)), Attach::Nothing);
+            assert_eq!(side.transmit(later(3000)), Attach::MetadataAfterSilence);
+            assert_eq!(side.transmit(later(3001)), Attach::Metadata);
+            side.disabled();
+            assert_eq!(side.transmit(later(9000)), Attach::Nothing);
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_the_silence() {
+        let mut side = Handshake::new(Role::Initiator);
+        side.disabled();
+        assert_eq!(side.transmit(START), Attach::Nothing);
+        side.received_plain();
+        assert_eq!(side.transmit(later(5000)), Attach::Nothing);
+    }
+}

@@ -1,0 +1,122 @@
+//! Messages between peers on UDP port 1280: what `peering` says and hears, put into packets.
+
+use fairway_peering::{Event as PeeringEvent, MAX_MESSAGE_LEN};
+use fairway_types::{
+    Checksum, Counter, DropReason, Egress, Now, Outlet, PathId, PeerId, Protocol, Slot, Tuple, Verdict,
+};
+use fairway_wire::ip::Parsed;
+use fairway_wire::svr;
+
+use core::net::SocketAddr;
+
+use crate::engine::Engine;
+use crate::event::Event;
+use crate::headers;
+use crate::key::FlowKey;
+use crate::session::Side;
+
+/// What is known of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// Nothing yet: sessions may use it, but any path known to be up is better.
+    Unknown,
+    Up,
+    Down,
+}
+
+impl Engine {
+    /// A packet to port 1280 of a waypoint.
+    pub(crate) fn peer_message(
+        &mut self,
+        now: Now,
+        packet: &mut Slot,
+        parsed: &Parsed,
+    ) -> Result<Verdict, DropReason> {
+        if !self.first_packets.take(now.mono) {
+            return Err(DropReason::RateLimited);
+        }
+        let intact = packet.checksum != Checksum::Unverified
+            || headers::checksum_is_valid(packet.packet.bytes(), parsed);
+        if !intact {
+            return Err(DropReason::BadChecksum);
+        }
+        let range = usize::from(parsed.payload_offset)..parsed.payload_end as usize;
+        let payload = packet.packet.bytes_mut().get_mut(range).unwrap_or_default();
+        let (local, remote) = (parsed.destination, parsed.source);
+        self.peering.handle_message(now, &mut self.keyring, local, remote, payload)?;
+        self.peering_events();
+        Ok(Verdict::Consumed)
+    }
+
+    /// Sends what is due to peers, and takes note of what happened to them.
+    pub(crate) fn peering_timeout(&mut self, now: Now, outlet: &mut Outlet<'_>) {
+        self.peering.handle_timeout(now);
+        while outlet.room() > 0 {
+            let mut payload = [0; MAX_MESSAGE_LEN];
+            let Some(transmit) = self.peering.poll_transmit(now, &mut self.keyring, &mut payload) else {
+                break;
+            };
+            self.send_peer_message(transmit.path, &payload[..transmit.len.min(MAX_MESSAGE_LEN)], outlet);
+        }
+        self.peering_events();
+    }
+
+    fn send_peer_message(&mut self, path: PathId, payload: &[u8], outlet: &mut Outlet<'_>) {
+        let Some(path) = self.snapshot.model().path(path) else { return };
+        let tuple = Tuple {
+            source: SocketAddr::new(path.remote, svr::BFD_PORT),
+            destination: SocketAddr::new(path.local, svr::BFD_PORT),
+            protocol: Protocol::UDP,
+        };
+        let key = FlowKey::new(path.interface, &tuple);
+        let egress = Egress { interface: path.interface, next_hop: path.remote };
+        let Some(packet) = crate::control::compose(outlet, &key, (0, 0), payload) else { return };
+        packet.verdict = Verdict::Forward(egress);
+        self.counters.increment(Counter::PacketsEmitted);
+    }
+
+    fn peering_events(&mut self) {
+        while let Some(event) = self.peering.poll_event() {
+            match event {
+                PeeringEvent::PathUp(path) => {
+                    self.set_liveness(path, Liveness::Up);
+                    self.report(Event::PathUp(path));
+                }
+                PeeringEvent::PathDown { path, .. } => {
+                    self.set_liveness(path, Liveness::Down);
+                    self.report(Event::PathDown(path));
+                }
+                PeeringEvent::PeerRestarted(peer) => self.peer_restarted(peer),
+            }
+        }
+    }
+
+    fn set_liveness(&mut self, path: PathId, liveness: Liveness) {
+        if let Some(path) = self.paths.get_mut(path.index()) {
+            path.liveness = liveness;
+        }
+    }
+
+    /// The peer lost its sessions: those that lead to it are told again, at once; those that came
+    /// from it answer with metadata until it is the initiator's turn.
+    fn peer_restarted(&mut self, peer: PeerId) {
+        let mut count = 0;
+        for index in 0..self.table.capacity() as u32 {
+            let Some(session) = self.table.get(index) else { continue };
+            let toward =
+                |side: Side| session.leg(side).hop.is_some_and(|hop| self.peer_of(hop.path) == Some(peer));
+            let (forward, reverse) = (toward(Side::Responder), toward(Side::Initiator));
+            if !forward && !reverse {
+                continue;
+            }
+            count += 1;
+            if reverse && let Some(session) = self.table.get_mut(index) {
+                session.leg_mut(Side::Initiator).restart();
+            }
+            if forward {
+                self.restarts.push_back(index);
+            }
+        }
+        self.report(Event::PeerRestarted { peer, sessions: count });
+    }
+}

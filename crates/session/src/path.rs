@@ -1,0 +1,71 @@
+//! Peer paths as the engine sees them: whether they may be used, and their waypoint ports.
+
+use fairway_types::model::PeerPath;
+use fairway_types::{PathId, Protocol, Time};
+
+use crate::liveness::Liveness;
+use crate::ports::PortPool;
+
+/// One peer path.
+pub(crate) struct Path {
+    pub(crate) liveness: Liveness,
+    tcp: PortPool,
+    udp: PortPool,
+    /// Sessions that could not be made for want of ports.
+    pub(crate) exhausted: u64,
+    /// When that was last reported.
+    pub(crate) reported: Option<Time>,
+}
+
+/// How full the waypoint ports of a path are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaypointUsage {
+    /// The path.
+    pub path: PathId,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Pairs in use by sessions this router began.
+    pub used: u32,
+    /// Pairs that rest before they are used again.
+    pub resting: u32,
+    /// Pairs that could be in use at once.
+    pub capacity: u32,
+    /// Sessions refused on this path because no pair was free; both protocols together.
+    pub exhausted: u64,
+}
+
+impl Path {
+    /// `start` spreads the first ports.
+    pub(crate) fn new(model: &PeerPath, start: u64) -> Self {
+        let pool = |start| PortPool::new(model.remote_ports, model.max_waypoints, start);
+        Self {
+            liveness: Liveness::Unknown,
+            tcp: pool(start),
+            udp: pool(start ^ 1),
+            exhausted: 0,
+            reported: None,
+        }
+    }
+
+    pub(crate) fn configure(&mut self, model: &PeerPath) {
+        for pool in [&mut self.tcp, &mut self.udp] {
+            pool.configure(model.remote_ports, model.max_waypoints);
+        }
+    }
+
+    /// The pool of a waypoint protocol.
+    pub(crate) fn pool(&mut self, protocol: Protocol) -> &mut PortPool {
+        if protocol == Protocol::TCP { &mut self.tcp } else { &mut self.udp }
+    }
+
+    pub(crate) fn usage(&self, path: PathId) -> [WaypointUsage; 2] {
+        [(Protocol::TCP, &self.tcp), (Protocol::UDP, &self.udp)].map(|(protocol, pool)| WaypointUsage {
+            path,
+            protocol,
+            used: pool.used(),
+            resting: pool.resting(),
+            capacity: pool.capacity(),
+            exhausted: self.exhausted,
+        })
+    }
+}

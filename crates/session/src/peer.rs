@@ -1,0 +1,327 @@
+//! Metadata: a peer says what session a packet belongs to, and this router decides again whether
+//! it may be.
+
+use fairway_types::{Counter, DropReason, Now, Outlet, PathId, PeerId, Slot, TenantId, Verdict};
+use fairway_wire::ip::{self, Parsed};
+use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
+
+use crate::control::Known;
+use crate::engine::{Engine, tuple};
+use crate::established::raise_epoch;
+use crate::handshake::Reply;
+use crate::key::FlowKey;
+use crate::open::{self, Opened};
+use crate::session::{Hop, Leg, Side};
+use crate::table::Index;
+use crate::tcp::flags;
+
+/// A verified message from a peer, apart from the packet it came in.
+pub(crate) struct Message<'a> {
+    pub(crate) peer: PeerId,
+    pub(crate) path: PathId,
+    /// The flow it arrived on.
+    pub(crate) key: FlowKey,
+    pub(crate) header: HeaderTlvs,
+    pub(crate) tlvs: PayloadTlvs<'a>,
+}
+
+impl Engine {
+    /// A packet with metadata, on a known flow or not.
+    pub(crate) fn metadata(
+        &mut self,
+        now: Now,
+        known: Known,
+        packet: &mut Slot,
+        parsed: &Parsed,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if known.is_none() && !self.first_packets.take(now.mono) {
+            return Err(DropReason::RateLimited);
+        }
+        // The section outlives the borrow of the engine that opened it.
+        let mut section = std::mem::take(&mut self.section);
+        let result = open::open(&mut self.keyring, now, packet, parsed, &mut section)
+            .and_then(|opened| self.opened(now, known, packet, parsed, &opened, &section, outlet));
+        self.section = section;
+        result
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the packet, what was parsed and what was decrypted of it")]
+    fn opened(
+        &mut self,
+        now: Now,
+        known: Known,
+        packet: &mut Slot,
+        parsed: &Parsed,
+        opened: &Opened,
+        section: &[u8],
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let key = FlowKey::new(packet.interface, &tuple(parsed));
+        let path = self.path_of(&key, opened.peer)?;
+        let tlvs = PayloadTlvs::parse(section).map_err(open::reason)?;
+        self.counters.increment(Counter::MetadataReceived);
+        self.counters.add(Counter::UnknownTlvs, u64::from(opened.header.unknown + tlvs.unknown));
+        let message = Message { peer: opened.peer, path, key, header: opened.header, tlvs };
+        let known = self.introduce(now, known, &message, parsed, outlet)?;
+        if let Some(control) = message.header.control {
+            self.control(now, known, &message, control, outlet);
+            return Ok(Verdict::Consumed);
+        }
+        let Some((index, side)) = known else {
+            self.ask_for_metadata(now, &message, parsed, outlet);
+            return Err(DropReason::UnknownWaypoint);
+        };
+        open::strip(packet, parsed, opened.metadata_len, &key)?;
+        if let Some(issuer) = message.header.icmp_location {
+            return self.relayed_error(now, index, side, issuer, packet, outlet);
+        }
+        let parsed = ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport)?;
+        self.send_on(now, index, side, packet, &parsed, outlet)
+    }
+
+    /// The path a message came over; it must belong to the peer that signed it.
+    fn path_of(&self, key: &FlowKey, peer: PeerId) -> Result<PathId, DropReason> {
+        let tuple = key.tuple();
+        let path = self
+            .snapshot
+            .path_by_waypoints(tuple.destination.ip(), tuple.source.ip())
+            .ok_or(DropReason::PeerAddressMismatch)?;
+        let model = self.snapshot.model().path(path).ok_or(DropReason::PeerAddressMismatch)?;
+        if model.peer == peer && model.interface == key.interface {
+            Ok(path)
+        } else {
+            Err(DropReason::PeerAddressMismatch)
+        }
+    }
+
+    /// Makes, moves or finds the session a message speaks of, and lets its handshake advance.
+    fn introduce(
+        &mut self,
+        now: Now,
+        known: Known,
+        message: &Message<'_>,
+        parsed: &Parsed,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Known, DropReason> {
+        if let Some(context) = message.tlvs.forward {
+            let index = self.offered(now, known, message, &context, parsed)?;
+            self.heard_metadata(now, index, Side::Initiator, outlet);
+            return Ok(Some((index, Side::Initiator)));
+        }
+        let Some((index, side)) = known else { return Ok(None) };
+        if message.tlvs.reverse.is_none() {
+            // Control messages, relayed errors and payload that only looks like metadata.
+            return Ok(known);
+        }
+        let uuid = message.tlvs.uuid.ok_or(DropReason::TlvMissing)?;
+        let session = self.table.get_mut(index).ok_or(DropReason::UnknownWaypoint)?;
+        if side != Side::Responder || session.uuid != uuid {
+            return Err(DropReason::WrongDirection);
+        }
+        if let (Some(hop), Some(epoch)) = (&mut session.leg_mut(side).hop, message.tlvs.epoch) {
+            hop.epoch = hop.epoch.max(epoch);
+        }
+        self.heard_metadata(now, index, side, outlet);
+        Ok(known)
+    }
+
+    fn heard_metadata(&mut self, now: Now, index: Index, side: Side, outlet: &mut Outlet<'_>) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        let Some(hop) = &mut session.leg_mut(side).hop else { return };
+        match hop.handshake.received_metadata(now.mono) {
+            Reply::Nothing => {}
+            Reply::Acknowledge => {
+                let header = HeaderTlvs {
+                    disable_forward: true,
+                    control: Some(Control::KeepAlive),
+                    ..HeaderTlvs::default()
+                };
+                self.send_control(now, index, side, header, outlet);
+            }
+            Reply::DisableMetadata => {
+                let header = HeaderTlvs { control: Some(Control::DisableMetadata), ..HeaderTlvs::default() };
+                self.send_control(now, index, side, header, outlet);
+            }
+        }
+    }
+
+    /// Forward metadata: the session begins here, begins again, or moved.
+    fn offered(
+        &mut self,
+        now: Now,
+        known: Known,
+        message: &Message<'_>,
+        context: &Context,
+        parsed: &Parsed,
+    ) -> Result<Index, DropReason> {
+        let uuid = message.tlvs.uuid.ok_or(DropReason::TlvMissing)?;
+        let epoch = message.tlvs.epoch.ok_or(DropReason::TlvMissing)?;
+        match known {
+            Some((index, side)) if self.table.get(index).is_some_and(|s| s.uuid == uuid) => {
+                if side == Side::Responder {
+                    return Err(DropReason::WrongDirection);
+                }
+                self.renew(now, index, epoch);
+                return Ok(index);
+            }
+            Some((index, side)) => self.collide(now, index, side)?,
+            None => {}
+        }
+        if let Some(index) = self.table.find_uuid(&uuid) {
+            self.move_leg(now, index, message, context, epoch)?;
+            return Ok(index);
+        }
+        self.accept(now, message, uuid, context, epoch, parsed)
+    }
+
+    /// The same session on the same flow: a higher epoch says that somebody on the way lost it.
+    fn renew(&mut self, now: Now, index: Index, epoch: u32) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        let Some(hop) = &mut session.leg_mut(Side::Initiator).hop else { return };
+        if epoch <= hop.epoch {
+            return;
+        }
+        hop.epoch = epoch;
+        hop.handshake.restart();
+        if session.leg(Side::Responder).hop.is_some() {
+            self.retell(now, index, epoch);
+        }
+    }
+
+    /// Tells the next router again, with an epoch of at least `epoch`.
+    pub(crate) fn retell(&mut self, now: Now, index: Index, epoch: u32) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        raise_epoch(session, Side::Responder, now);
+        if let Some(hop) = &mut session.leg_mut(Side::Responder).hop {
+            hop.epoch = hop.epoch.max(epoch);
+            hop.handshake.restart();
+        }
+        self.counters.increment(Counter::SessionsRetriggered);
+        self.announcements.push_back(index);
+    }
+
+    /// A new session on a pair of ports that is in use. The old one gives way at once, unless this
+    /// router chose the pair itself at the same time: then the lower router name keeps it.
+    fn collide(&mut self, now: Now, index: Index, side: Side) -> Result<(), DropReason> {
+        if side == Side::Initiator {
+            self.remove(now, index, Counter::SessionsReplaced);
+            return Ok(());
+        }
+        let Some(path) = self.table.get(index).and_then(|s| s.leg(side).hop).map(|hop| hop.path) else {
+            return Err(DropReason::WrongDirection);
+        };
+        let model = self.snapshot.model();
+        let peer = self.peer_of(path).and_then(|peer| model.peer(peer)).map(|peer| peer.name.as_str());
+        if peer.is_none_or(|peer| model.router.as_str() < peer) {
+            return Err(DropReason::WrongDirection);
+        }
+        self.choose_ports_again(now, index)
+    }
+
+    /// Moves the fabric leg toward the responder to another pair of ports.
+    fn choose_ports_again(&mut self, now: Now, index: Index) -> Result<(), DropReason> {
+        let Some(session) = self.table.get(index).copied() else { return Ok(()) };
+        let Some(hop) = session.leg(Side::Responder).hop else { return Ok(()) };
+        let leg = self.waypoint_leg(now, hop.path, session.protocol(), hop.epoch)?;
+        if self.table.rekey(index, Side::Responder, leg.key).is_err() {
+            self.release_ports(now, &leg);
+            return Err(DropReason::WaypointsExhausted);
+        }
+        self.release_ports(now, session.leg(Side::Responder));
+        if let Some(session) = self.table.get_mut(index) {
+            session.compile();
+        }
+        self.counters.increment(Counter::SessionsMoved);
+        self.retell(now, index, hop.epoch);
+        Ok(())
+    }
+
+    /// A known session on another flow: its path moved, or the router before this one restarted.
+    fn move_leg(
+        &mut self,
+        now: Now,
+        index: Index,
+        message: &Message<'_>,
+        context: &Context,
+        epoch: u32,
+    ) -> Result<(), DropReason> {
+        let tenant = self.claimed_tenant(message)?;
+        let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
+        let Some(hop) = session.leg(Side::Initiator).hop else { return Err(DropReason::RouteLoop) };
+        if epoch <= hop.epoch {
+            return Err(DropReason::StaleEpoch);
+        }
+        if session.original.tuple() != context_tuple(context) || session.tenant != tenant {
+            return Err(DropReason::TlvValue);
+        }
+        let towards = session.leg(Side::Responder).hop.and_then(|hop| self.peer_of(hop.path));
+        if towards == Some(message.peer) {
+            return Err(DropReason::RouteLoop);
+        }
+        self.table.rekey(index, Side::Initiator, message.key).map_err(|_| DropReason::TupleInUse)?;
+        let Some(session) = self.table.get_mut(index) else { return Ok(()) };
+        let leg = session.leg_mut(Side::Initiator);
+        leg.hop = Some(Hop::new(message.path, Side::Initiator, epoch));
+        leg.next_hop = leg.key.tuple().source.ip();
+        let leads_on = session.leg(Side::Responder).hop.is_some();
+        session.compile();
+        self.counters.increment(Counter::SessionsMoved);
+        if leads_on {
+            self.retell(now, index, epoch);
+        }
+        Ok(())
+    }
+
+    /// A session this router did not know: what the peer says is authorised as if a host had come.
+    fn accept(
+        &mut self,
+        now: Now,
+        message: &Message<'_>,
+        uuid: [u8; 16],
+        context: &Context,
+        epoch: u32,
+        parsed: &Parsed,
+    ) -> Result<Index, DropReason> {
+        let original = context_tuple(context);
+        if !open::is_routable(original.source.ip(), original.destination.ip()) {
+            return Err(DropReason::MartianAddress);
+        }
+        if original.protocol.on_waypoints() != message.key.protocol {
+            return Err(DropReason::TlvValue);
+        }
+        let tenant = self.claimed_tenant(message)?;
+        let admission = self.decide(tenant, &original, Some(message.peer))?;
+        let opens = parsed.tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
+        if opens {
+            self.check_half_open()?;
+        }
+        let original = FlowKey::new(message.key.interface, &original);
+        let arrival = Leg::new(
+            message.key,
+            message.key.tuple().source.ip(),
+            Some(Hop::new(message.path, Side::Initiator, epoch)),
+        );
+        let source = message.tlvs.source_router.map_or(0, |name| self.names.number(name));
+        self.connect(now, uuid, &original, arrival, &admission, epoch, source, parsed.tcp_flags)
+    }
+
+    /// The tenant a peer claims for a session, if it may.
+    fn claimed_tenant(&self, message: &Message<'_>) -> Result<Option<TenantId>, DropReason> {
+        let Some(name) = message.tlvs.tenant else { return Ok(None) };
+        let tenant = self.snapshot.tenant_named(name).ok_or(DropReason::UnknownTenant)?;
+        if self.snapshot.peer_may_claim(message.peer, tenant) {
+            Ok(Some(tenant))
+        } else {
+            Err(DropReason::TenantNotAllowed)
+        }
+    }
+}
+
+fn context_tuple(context: &Context) -> fairway_types::Tuple {
+    fairway_types::Tuple {
+        source: context.source,
+        destination: context.destination,
+        protocol: fairway_types::Protocol(context.protocol),
+    }
+}

@@ -1,0 +1,201 @@
+//! Waypoint ports: which pair of ports a new session gets on a peer path (svr-wire, section 4).
+//!
+//! The initiator picks both ports: even on its own side, odd on the peer's. A range the peer asks
+//! for is used round-robin, without parity. A pair is unique per protocol and per pair of waypoint
+//! addresses. A released pair rests before it is used again, so that what is still under way for the
+//! old session never meets a new one.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use fairway_types::{PortRange, Time};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
+/// How long a released pair rests.
+pub(crate) const REST: Duration = Duration::from_secs(60);
+/// How many pairs are tried before the path counts as exhausted. With free pairs left at all, pairs
+/// that were given out in turn come free in turn, so one of these is almost always free.
+const ATTEMPTS: usize = 4096;
+
+/// Waypoint ports of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    pub(crate) local: u16,
+    pub(crate) remote: u16,
+}
+
+/// Ports `first`, `first + step`, … , `count` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progression {
+    first: u16,
+    step: u16,
+    count: u32,
+}
+
+impl Progression {
+    fn of_parity(range: PortRange, odd: bool) -> Self {
+        let first = range.first() + u16::from((range.first() % 2 == 1) != odd);
+        let count = if first < range.first() || first > range.last() {
+            0
+        } else {
+            u32::from(range.last() - first) / 2 + 1
+        };
+        Self { first, step: 2, count }
+    }
+
+    fn all(range: PortRange) -> Self {
+        Self { first: range.first(), step: 1, count: range.count() }
+    }
+
+    fn port(&self, number: u32) -> u16 {
+        self.first.wrapping_add((number % self.count.max(1)) as u16 * self.step)
+    }
+}
+
+/// No pair is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted;
+
+/// The pairs of one path and one waypoint protocol.
+#[derive(Debug)]
+pub(crate) struct PortPool {
+    local: Progression,
+    remote: Progression,
+    limit: u32,
+    next: u64,
+    /// In use or at rest.
+    taken: HashSet<Pair, FixedState>,
+    resting: VecDeque<(Time, Pair)>,
+}
+
+impl PortPool {
+    /// A pool for a path. `remote` is the range the peer asks for; `start` spreads the first choice.
+    pub(crate) fn new(remote: Option<PortRange>, limit: u32, start: u64) -> Self {
+        Self {
+            local: Progression::of_parity(PortRange::WAYPOINTS, false),
+            remote: remote
+                .map_or_else(|| Progression::of_parity(PortRange::WAYPOINTS, true), Progression::all),
+            limit,
+            next: start,
+            taken: HashSet::with_hasher(FixedState::with_seed(start)),
+            resting: VecDeque::new(),
+        }
+    }
+
+    /// Whether a pool made for this range and limit would give out the same pairs.
+    pub(crate) fn configure(&mut self, remote: Option<PortRange>, limit: u32) {
+        self.remote =
+            remote.map_or_else(|| Progression::of_parity(PortRange::WAYPOINTS, true), Progression::all);
+        self.limit = limit;
+    }
+
+    /// Pairs in use.
+    pub(crate) fn used(&self) -> u32 {
+        (self.taken.len() - self.resting.len()) as u32
+    }
+
+    /// Pairs at rest.
+    pub(crate) fn resting(&self) -> u32 {
+        self.resting.len() as u32
+    }
+
+    /// Pairs that could be in use at once.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.pairs().min(u64::from(self.limit)) as u32
+    }
+
+    fn pairs(&self) -> u64 {
+        u64::from(self.local.count) * u64::from(self.remote.count)
+    }
+
+    /// Takes the next free pair that `in_use` does not know of.
+    pub(crate) fn allocate(&mut self, now: Time, in_use: impl Fn(Pair) -> bool) -> Result<Pair, Exhausted> {
+        self.wake(now);
+        if self.used() >= self.limit {
+            return Err(Exhausted);
+        }
+        let pairs = self.pairs();
+        for _ in 0..ATTEMPTS.min(usize::try_from(pairs).unwrap_or(ATTEMPTS)) {
+            let pair = self.pair(self.next % pairs.max(1));
+            self.next = self.next.wrapping_add(1);
+            if !in_use(pair) && self.taken.insert(pair) {
+                return Ok(pair);
+            }
+        }
+        Err(Exhausted)
+    }
+
+    /// Remote ports go round first; each round starts with the next local port, so consecutive
+    /// sessions differ in both.
+    fn pair(&self, number: u64) -> Pair {
+        let remotes = u64::from(self.remote.count.max(1));
+        let (round, remote) = (number / remotes, number % remotes);
+        let local = (round + remote) % u64::from(self.local.count.max(1));
+        Pair { local: self.local.port(local as u32), remote: self.remote.port(remote as u32) }
+    }
+
+    /// Gives a pair back. It rests first.
+    pub(crate) fn release(&mut self, now: Time, pair: Pair) {
+        self.wake(now);
+        if self.taken.contains(&pair) {
+            self.resting.push_back((now, pair));
+        }
+    }
+
+    fn wake(&mut self, now: Time) {
+        while let Some(&(since, pair)) = self.resting.front() {
+            if now.since(since) < REST {
+                break;
+            }
+            self.resting.pop_front();
+            self.taken.remove(&pair);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_have_the_parity_of_the_specification_and_never_repeat() {
+        let mut pool = PortPool::new(None, 1_000_000, 7);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100_000 {
+            let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
+            assert!(pair.local % 2 == 0 && pair.remote % 2 == 1);
+            assert!(PortRange::WAYPOINTS.contains(pair.local) && PortRange::WAYPOINTS.contains(pair.remote));
+            assert!(seen.insert(pair));
+        }
+        assert_eq!(pool.used(), 100_000);
+    }
+
+    #[test]
+    fn a_range_of_the_peer_is_used_round_robin() {
+        let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0);
+        let ports: Vec<_> = (0..4).map(|_| pool.allocate(Time::ZERO, |_| false).unwrap().remote).collect();
+        assert_eq!(ports, [20_000, 20_001, 20_002, 20_000]);
+    }
+
+    #[test]
+    fn exhaustion_is_refused_and_released_pairs_rest_for_a_minute() {
+        let mut pool = PortPool::new(None, 2, 0);
+        let first = pool.allocate(Time::ZERO, |_| false).unwrap();
+        pool.allocate(Time::ZERO, |_| false).unwrap();
+        assert_eq!(pool.allocate(Time::ZERO, |_| false), Err(Exhausted));
+        pool.release(Time::from_secs(1), first);
+        assert_eq!((pool.used(), pool.resting()), (1, 1));
+        let next = pool.allocate(Time::from_secs(1), |_| false).unwrap();
+        assert_ne!(next, first);
+        pool.release(Time::from_secs(61), next);
+        assert_eq!(pool.resting(), 1);
+    }
+
+    #[test]
+    fn a_pair_that_a_session_of_the_peer_uses_is_passed_over() {
+        let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0);
+        let pair = pool.allocate(Time::ZERO, |pair| pair.remote == 20_000).unwrap();
+        assert_eq!(pair.remote, 20_001);
+    }
+}

@@ -1,0 +1,252 @@
+//! ICMP errors about packets of a session: from whoever issued them to the host that sent the packet.
+//!
+//! Between routers an error travels as a packet of its session with the issuer in TLV 20 or 21. The
+//! quoted IP header does not cross the wire; each end rebuilds it from the session, so that original
+//! addresses stay inside metadata.
+
+use core::net::IpAddr;
+
+use fairway_types::{Counter, DropReason, Now, Outlet, Protocol, Slot, Verdict};
+use fairway_wire::icmp::{self, ErrorRepr};
+use fairway_wire::ip::{self, Parsed, Version};
+use fairway_wire::svr::{HeaderTlvs, PayloadTlvs, RelayedError};
+
+use crate::engine::Engine;
+use crate::established::overhead;
+use crate::headers;
+use crate::key::{End, FlowKey};
+use crate::session::{Session, Side};
+use crate::table::Index;
+
+/// How much of a transport header is quoted.
+const QUOTED: usize = 64;
+
+/// The quoted packet of an ICMP error: it may be cut anywhere after its first 8 transport bytes.
+struct Quoted<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: Protocol,
+    ports: (u16, u16),
+    transport: &'a [u8],
+}
+
+impl<'a> Quoted<'a> {
+    fn parse(version: Version, bytes: &'a [u8]) -> Option<Self> {
+        let (header_len, protocol, source, destination) = match version {
+            Version::V4 => {
+                let fixed = bytes.first_chunk::<{ headers::v4::LEN }>()?;
+                let address = |range: core::ops::Range<usize>| {
+                    <[u8; 4]>::try_from(&fixed[range]).map(IpAddr::from).ok()
+                };
+                let (source, destination) =
+                    (address(headers::v4::SOURCE)?, address(headers::v4::DESTINATION)?);
+                (usize::from(fixed[0] & 0x0f) * 4, fixed[9], source, destination)
+            }
+            Version::V6 => {
+                let fixed = bytes.first_chunk::<{ headers::v6::LEN }>()?;
+                let address = |range: core::ops::Range<usize>| {
+                    <[u8; 16]>::try_from(&fixed[range]).map(IpAddr::from).ok()
+                };
+                let (source, destination) =
+                    (address(headers::v6::SOURCE)?, address(headers::v6::DESTINATION)?);
+                (headers::v6::LEN, fixed[6], source, destination)
+            }
+        };
+        let protocol = Protocol(protocol);
+        let transport = bytes.get(header_len..)?;
+        let word = |at: usize| Some(u16::from_be_bytes([*transport.get(at)?, *transport.get(at + 1)?]));
+        let ports = if protocol.has_ports() {
+            (word(0)?, word(2)?)
+        } else if protocol.is_icmp() {
+            // Only echoes are told apart by their identifier.
+            let identifier = if matches!(transport.first(), Some(0 | 8 | 128 | 129)) { word(4)? } else { 0 };
+            (identifier, identifier)
+        } else {
+            (0, 0)
+        };
+        Some(Self { source, destination, protocol, ports, transport })
+    }
+
+    /// The flow that packets in the opposite direction arrive on.
+    fn opposite(&self, interface: fairway_types::InterfaceId, ipv6: bool) -> FlowKey {
+        FlowKey {
+            remote: End::new(self.destination, self.ports.1),
+            local: End::new(self.source, self.ports.0),
+            interface,
+            protocol: self.protocol,
+            ipv6,
+        }
+    }
+}
+
+impl Engine {
+    /// An ICMP error from the network of one leg, about a packet that left by this leg.
+    pub(crate) fn icmp_error(
+        &mut self,
+        now: Now,
+        packet: &Slot,
+        parsed: &Parsed,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let message = parsed.segment(packet.packet.bytes());
+        let view =
+            icmp::Packet::new_checked(parsed.version, message).map_err(|_| DropReason::MalformedTransport)?;
+        let error = ErrorRepr::parse(&view).ok_or(DropReason::IcmpErrorUnmatched)?;
+        let quoted = Quoted::parse(parsed.version, view.payload()).ok_or(DropReason::IcmpErrorUnmatched)?;
+        let key = quoted.opposite(packet.interface, parsed.version == Version::V6);
+        let (index, side) = self.table.find(&key).ok_or(DropReason::IcmpErrorUnmatched)?;
+        let session = self.table.get(index).ok_or(DropReason::IcmpErrorUnmatched)?;
+        let wrapped = key.protocol != session.protocol();
+        let transport = if wrapped {
+            quoted.transport.get(headers::UDP_LEN..).unwrap_or_default()
+        } else {
+            quoted.transport
+        };
+        let error = resized(error, session, side);
+        if !self.may_answer(now) {
+            return Err(DropReason::RateLimited);
+        }
+        self.counters.increment(Counter::IcmpErrorsRelayed);
+        self.relay(now, index, side.other(), parsed.source, error, transport, outlet);
+        Ok(Verdict::Consumed)
+    }
+
+    /// An error that the router on one leg relays. `packet` is stripped of its metadata.
+    pub(crate) fn relayed_error(
+        &mut self,
+        now: Now,
+        index: Index,
+        side: Side,
+        issuer: IpAddr,
+        packet: &Slot,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let bytes = packet.packet.bytes();
+        let parsed = ip::parse(bytes).map_err(|_| DropReason::MalformedTransport)?;
+        let relayed = RelayedError::parse(Version::of(issuer), parsed.payload(bytes))
+            .map_err(|_| DropReason::MalformedTransport)?;
+        let Some(session) = self.table.get(index) else { return Err(DropReason::IcmpErrorUnmatched) };
+        let error = resized(relayed.error, session, side);
+        self.counters.increment(Counter::IcmpErrorsRelayed);
+        self.relay(now, index, side.other(), issuer, error, relayed.transport, outlet);
+        Ok(Verdict::Consumed)
+    }
+
+    /// Sends an error by a leg: to the host on it, or to the next router.
+    #[expect(clippy::too_many_arguments, reason = "an error, its issuer, its subject and its way")]
+    pub(crate) fn relay(
+        &mut self,
+        now: Now,
+        index: Index,
+        out: Side,
+        issuer: IpAddr,
+        error: ErrorRepr,
+        transport: &[u8],
+        outlet: &mut Outlet<'_>,
+    ) {
+        let Some(session) = self.table.get(index).copied() else { return };
+        let transport = transport.get(..QUOTED).unwrap_or(transport);
+        if session.leg(out).hop.is_none() {
+            return self.deliver_error(now, &session, out, issuer, error, transport, outlet);
+        }
+        let mut payload = [0; icmp::HEADER_LEN + QUOTED];
+        let relayed = RelayedError { error, transport };
+        let Some(length) = relayed.emit(session.protocol().0, &mut payload) else { return };
+        let key = session.leg(out).key;
+        let Some(path) = session.leg(out).hop.map(|hop| hop.path) else { return };
+        let Some(packet) = self.compose_for(now, &session, out, &payload[..length], outlet) else { return };
+        let header = HeaderTlvs { icmp_location: Some(issuer), ..HeaderTlvs::default() };
+        let tlvs = PayloadTlvs { uuid: Some(session.uuid), ..PayloadTlvs::default() };
+        let sealed = self.seal(now, path, packet, &key, header, &tlvs);
+        self.sent(now, &key, sealed, Counter::MetadataSent, outlet);
+    }
+
+    /// Gives an error to the host that sent the packet it is about.
+    #[expect(clippy::too_many_arguments, reason = "an error, its issuer, its subject and its way")]
+    fn deliver_error(
+        &mut self,
+        now: Now,
+        session: &Session,
+        out: Side,
+        issuer: IpAddr,
+        error: ErrorRepr,
+        transport: &[u8],
+        outlet: &mut Outlet<'_>,
+    ) {
+        let key = session.leg(out).key;
+        let version = if key.ipv6 { Version::V6 } else { Version::V4 };
+        let Some(error) = translated(error, version) else { return };
+        // An issuer of the other family has no address the host could read; this router stands in.
+        let issuer = if issuer.is_ipv6() == key.ipv6 {
+            issuer
+        } else if let Some(own) = self.own_address(key.interface, key.ipv6) {
+            own
+        } else {
+            return;
+        };
+        let mut quoted = [0; headers::v6::LEN + QUOTED];
+        let length = rebuild(&key, transport, &mut quoted);
+        let host = key.remote.ip(key.ipv6);
+        self.emit_error(now, key.interface, host, issuer, &error, &quoted[..length], outlet);
+    }
+}
+
+/// The start of the packet as the host sent it: it arrived on `key`.
+fn rebuild(key: &FlowKey, transport: &[u8], buffer: &mut [u8]) -> usize {
+    let header = headers::ip_len(key.ipv6);
+    let mut packet = fairway_types::PacketBuf::with_capacity(QUOTED);
+    // Neither can fail: the buffer was made for it.
+    let _ = packet.fill(transport);
+    let _ = headers::push_ip(&mut packet, &key.reversed(), key.protocol, 1, 0);
+    let bytes = packet.bytes_mut();
+    let put = |bytes: &mut [u8], at: usize, value: u16| {
+        if let Some(field) = bytes.get_mut(header + at..header + at + 2) {
+            field.copy_from_slice(&value.to_be_bytes());
+        }
+    };
+    if key.protocol.has_ports() {
+        put(bytes, 0, key.remote.port());
+        put(bytes, 2, key.local.port());
+    } else if key.protocol.is_icmp() {
+        put(bytes, 4, key.remote.port());
+    }
+    let length = bytes.len().min(buffer.len());
+    buffer[..length].copy_from_slice(&bytes[..length]);
+    length
+}
+
+/// A "too big" from one leg's network, in terms of the other leg's packets.
+fn resized(error: ErrorRepr, session: &Session, from: Side) -> ErrorRepr {
+    let too_big = match error.version {
+        Version::V4 => (error.message_type, error.code) == (3, 4),
+        Version::V6 => error.message_type == 2,
+    };
+    if !too_big {
+        return error;
+    }
+    let mtu = usize::from(u16::from_be_bytes([error.rest[2], error.rest[3]]));
+    let inner = overhead(&session.leg(from).key, session);
+    let outer = overhead(&session.leg(from.other()).key, session);
+    let mtu = (mtu + outer).saturating_sub(inner);
+    ErrorRepr::too_big(error.version, u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+/// An error in the terms of the other family (RFC 7915, sections 4.2 and 5.2, for what sessions
+/// meet); `None` where there is no counterpart.
+fn translated(error: ErrorRepr, to: Version) -> Option<ErrorRepr> {
+    let mtu = u16::from_be_bytes([error.rest[2], error.rest[3]]);
+    Some(match (error.version, to, error.message_type, error.code) {
+        (from, to, _, _) if from == to => error,
+        (Version::V4, Version::V6, 3, 4) => ErrorRepr::too_big(to, mtu.max(1280)),
+        (Version::V4, Version::V6, 3, 3) => ErrorRepr::port_unreachable(to),
+        (Version::V4, Version::V6, 3, 9 | 10 | 13) => ErrorRepr::prohibited(to),
+        (Version::V4, Version::V6, 3, _) => ErrorRepr::no_route(to),
+        (Version::V4, Version::V6, 11, _) => ErrorRepr::time_exceeded(to),
+        (Version::V6, Version::V4, 1, 4) => ErrorRepr::port_unreachable(to),
+        (Version::V6, Version::V4, 1, 1) => ErrorRepr::prohibited(to),
+        (Version::V6, Version::V4, 1, _) => ErrorRepr::no_route(to),
+        (Version::V6, Version::V4, 2, _) => ErrorRepr::too_big(to, mtu),
+        (Version::V6, Version::V4, 3, _) => ErrorRepr::time_exceeded(to),
+        _ => return None,
+    })
+}

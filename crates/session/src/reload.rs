@@ -1,0 +1,241 @@
+//! A new configuration: sessions it still allows go on untouched, the others end.
+
+use std::sync::Arc;
+
+use fairway_crypto::{KeyringEntry, KeyringError};
+use fairway_policy::{CandidateHop, Decision, Snapshot};
+use fairway_types::model::RouterModel;
+use fairway_types::{Batch, Counter, InterfaceId, Now, Outlet, PathId, RouteId, ServiceId, TenantId};
+use rand_core::RngCore;
+
+use crate::engine::{DEFAULT_MTU, Engine};
+use crate::path::Path;
+use crate::session::{Session, Side};
+
+/// What became of the sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Sessions that go on.
+    pub kept: usize,
+    /// Sessions that the new configuration no longer allows.
+    pub removed: usize,
+}
+
+/// Where elements of the old model are in the new one.
+struct Renumbering {
+    interfaces: Vec<Option<InterfaceId>>,
+    paths: Vec<Option<PathId>>,
+    tenants: Vec<Option<TenantId>>,
+}
+
+impl Renumbering {
+    fn between(old: &RouterModel, new: &RouterModel) -> Self {
+        let interfaces = old.interfaces.iter().map(|interface| {
+            position(&new.interfaces, |other| {
+                other.name == interface.name
+                    && other.device == interface.device
+                    && other.vlan == interface.vlan
+            })
+            .map(|index| InterfaceId(index as u16))
+        });
+        let paths = old.paths.iter().map(|path| {
+            let name = old.peer(path.peer).map(|peer| &peer.name);
+            position(&new.paths, |other| {
+                (other.local, other.remote) == (path.local, path.remote)
+                    && new.peer(other.peer).map(|peer| &peer.name) == name
+            })
+            .map(|index| PathId(index as u16))
+        });
+        let tenants = old.tenants.iter().map(|tenant| {
+            position(&new.tenants, |other| other.name == tenant.name).map(|index| TenantId(index as u16))
+        });
+        Self { interfaces: interfaces.collect(), paths: paths.collect(), tenants: tenants.collect() }
+    }
+
+    fn interface(&self, old: InterfaceId) -> Option<InterfaceId> {
+        self.interfaces.get(old.index()).copied().flatten()
+    }
+
+    fn path(&self, old: PathId) -> Option<PathId> {
+        self.paths.get(old.index()).copied().flatten()
+    }
+
+    fn tenant(&self, old: TenantId) -> Option<TenantId> {
+        self.tenants.get(old.index()).copied().flatten()
+    }
+
+    fn keeps_interfaces(&self) -> bool {
+        (0u16..).zip(&self.interfaces).all(|(id, new)| *new == Some(InterfaceId(id)))
+    }
+}
+
+fn position<T>(list: &[T], matches: impl Fn(&T) -> bool) -> Option<usize> {
+    list.iter().position(matches)
+}
+
+impl Engine {
+    /// Goes over to another configuration.
+    ///
+    /// `keys` are the keys of all peers of the new configuration; peers whose key did not change
+    /// keep their sequence numbers and replay windows. Neighbours of removed sessions are told.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; nothing has changed then.
+    pub fn apply(
+        &mut self,
+        now: Now,
+        snapshot: Arc<Snapshot>,
+        keys: Vec<KeyringEntry>,
+        batch: &mut Batch,
+    ) -> Result<Applied, KeyringError> {
+        let own = snapshot.model().router.clone();
+        self.keyring.replace(&own, keys, now.unix)?;
+        let mut outlet = batch.outlet();
+        let renumbering = Renumbering::between(self.snapshot.model(), snapshot.model());
+        let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
+        self.renumber_paths(&snapshot, &renumbering);
+        self.renumber_interfaces(&snapshot, &renumbering);
+        let limits = snapshot.model().limits;
+        self.first_packets.set_rate(limits.first_packets);
+        self.answers.set_rate(limits.answers);
+        self.peering.apply(now, snapshot.model());
+        self.snapshot = snapshot;
+        self.counters.increment(Counter::Reloads);
+        Ok(applied)
+    }
+
+    fn retain_allowed(
+        &mut self,
+        now: Now,
+        new: &Snapshot,
+        renumbering: &Renumbering,
+        outlet: &mut Outlet<'_>,
+    ) -> Applied {
+        let mut applied = Applied::default();
+        for index in 0..self.table.capacity() as u32 {
+            let Some(session) = self.table.get(index) else { continue };
+            if let Some(change) = still_allowed(session, new, renumbering) {
+                if let Some(session) = self.table.get_mut(index) {
+                    change.apply(session);
+                }
+                applied.kept += 1;
+                continue;
+            }
+            for side in Side::BOTH {
+                self.send_delete(now, index, side, outlet);
+            }
+            self.remove(now, index, Counter::SessionsDeleted);
+            applied.removed += 1;
+        }
+        applied
+    }
+
+    fn renumber_paths(&mut self, new: &Snapshot, renumbering: &Renumbering) {
+        let mut old: Vec<Option<Path>> = self.paths.drain(..).map(Some).collect();
+        let count = new.model().paths.len();
+        let mut paths: Vec<Option<Path>> = (0..count).map(|_| None).collect();
+        for (from, to) in renumbering.paths.iter().enumerate() {
+            if let (Some(to), Some(path)) = (to, old.get_mut(from).and_then(Option::take))
+                && let Some(slot) = paths.get_mut(to.index())
+            {
+                *slot = Some(path);
+            }
+        }
+        for (slot, model) in paths.into_iter().zip(&new.model().paths) {
+            let mut path = slot.unwrap_or_else(|| Path::new(model, self.rng.next_u64()));
+            path.configure(model);
+            self.paths.push(path);
+        }
+    }
+
+    fn renumber_interfaces(&mut self, new: &Snapshot, renumbering: &Renumbering) {
+        let old = std::mem::take(&mut self.mtus);
+        self.mtus = new
+            .model()
+            .interfaces
+            .iter()
+            .enumerate()
+            .map(|(index, interface)| {
+                let before =
+                    renumbering.interfaces.iter().position(|to| *to == Some(InterfaceId(index as u16)));
+                let mtu = before.and_then(|index| old.get(index).copied()).unwrap_or(DEFAULT_MTU);
+                interface.mtu.map_or(mtu, |limit| mtu.min(u32::from(limit)))
+            })
+            .collect();
+        if !renumbering.keeps_interfaces() {
+            self.table.rekey_all(|key| {
+                if let Some(interface) = renumbering.interface(key.interface) {
+                    key.interface = interface;
+                }
+            });
+        }
+    }
+}
+
+/// What a kept session refers to from now on.
+struct Change {
+    tenant: Option<TenantId>,
+    service: ServiceId,
+    route: RouteId,
+    paths: [Option<PathId>; 2],
+}
+
+impl Change {
+    fn apply(self, session: &mut Session) {
+        session.tenant = self.tenant;
+        session.service = self.service;
+        session.route = self.route;
+        for (leg, path) in session.legs.iter_mut().zip(self.paths) {
+            if let (Some(hop), Some(path)) = (&mut leg.hop, path) {
+                hop.path = path;
+            }
+        }
+    }
+}
+
+/// Decides again about a session; `None` means it has to end.
+fn still_allowed(session: &Session, new: &Snapshot, renumbering: &Renumbering) -> Option<Change> {
+    let original = session.original.tuple();
+    for leg in &session.legs {
+        renumbering.interface(leg.key.interface)?;
+    }
+    let mut paths = [None; 2];
+    for side in Side::BOTH {
+        if let Some(hop) = &session.leg(side).hop {
+            paths[side.index()] = Some(renumbering.path(hop.path)?);
+        }
+    }
+    let tenant = match (&session.leg(Side::Initiator).hop, session.tenant) {
+        (None, _) => {
+            let interface = renumbering.interface(session.leg(Side::Initiator).key.interface)?;
+            new.tenant_of(interface, original.source.ip())
+        }
+        (Some(_), None) => None,
+        (Some(_), Some(tenant)) => {
+            let tenant = renumbering.tenant(tenant)?;
+            let peer = new.model().path(paths[0]?)?.peer;
+            new.peer_may_claim(peer, tenant).then_some(tenant)?;
+            Some(tenant)
+        }
+    };
+    let (source, destination) = (original.source.ip(), original.destination.ip());
+    let port = if original.protocol.has_ports() { original.destination.port() } else { 0 };
+    let Decision::Permit { service, .. } = new.decide(tenant, source, destination, original.protocol, port)
+    else {
+        return None;
+    };
+    let responder = session.leg(Side::Responder);
+    let interface = renumbering.interface(responder.key.interface)?;
+    let candidate = new.candidates(service).iter().find(|candidate| match candidate.hop {
+        CandidateHop::Path(path) => Some(path) == paths[1],
+        CandidateHop::NextHop { interface: out, gateway } => {
+            responder.hop.is_none()
+                && out == interface
+                && gateway.unwrap_or(destination) == responder.next_hop
+        }
+        CandidateHop::Local => {
+            responder.hop.is_none() && new.interface_with_prefix(destination) == Some(interface)
+        }
+    })?;
+    Some(Change { tenant, service, route: candidate.route, paths })
+}

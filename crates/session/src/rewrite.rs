@@ -1,0 +1,175 @@
+//! The rewrite: how a packet that arrived on one leg becomes one that leaves by the other.
+//!
+//! It is compiled once, when the session is made or moves, and replayed for each packet: addresses
+//! and ports are replaced, TTL falls by one, checksums are updated by difference (RFC 1624). Where
+//! the legs differ in IP family, or one of them carries a portless protocol inside UDP, headers are
+//! exchanged too. DSCP and ECN stay. A super-packet is rewritten once.
+
+use fairway_types::{Checksum, DropReason, GsoKind, PacketBuf, Protocol, Slot};
+use fairway_wire::checksum::{self, Delta};
+use fairway_wire::ip::Parsed;
+
+use crate::headers;
+use crate::key::FlowKey;
+
+/// A compiled rewrite.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rewrite {
+    shape: Shape,
+    addresses: Delta,
+    ports: Delta,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// The headers stay; fields change.
+    InPlace,
+    /// The IP header is exchanged for one of the other family.
+    OtherFamily,
+    /// A UDP header is put before the original transport.
+    Wrap,
+    /// The UDP header is taken off.
+    Unwrap,
+}
+
+impl Rewrite {
+    /// The rewrite of a leg that is not connected yet.
+    pub(crate) const NONE: Self = Self { shape: Shape::InPlace, addresses: Delta::NONE, ports: Delta::NONE };
+
+    /// The rewrite for packets that arrive on `from` and leave by `to`.
+    pub(crate) fn compile(from: &FlowKey, to: &FlowKey) -> Self {
+        let shape = if from.protocol != to.protocol {
+            if to.protocol == Protocol::UDP { Shape::Wrap } else { Shape::Unwrap }
+        } else if from.ipv6 != to.ipv6 {
+            Shape::OtherFamily
+        } else {
+            Shape::InPlace
+        };
+        let old = checksum::sum(from.remote.octets(from.ipv6)) + checksum::sum(from.local.octets(from.ipv6));
+        let new = checksum::sum(to.local.octets(to.ipv6)) + checksum::sum(to.remote.octets(to.ipv6));
+        let ports = Delta::word(from.remote.port(), to.local.port())
+            .combine(Delta::word(from.local.port(), to.remote.port()));
+        Self { shape, addresses: Delta::from_sums(fold(old), fold(new)), ports }
+    }
+
+    /// Rewrites a packet that arrived on a leg so that it leaves by `to`. `parsed` describes it.
+    #[inline]
+    pub(crate) fn apply(&self, slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
+        match self.shape {
+            Shape::InPlace => {
+                self.in_place(slot, parsed, to);
+                Ok(())
+            }
+            Shape::OtherFamily => self.other_family(slot, parsed, to),
+            Shape::Wrap => wrap(slot, parsed, to),
+            Shape::Unwrap => unwrap(slot, parsed, to),
+        }
+    }
+
+    fn in_place(&self, slot: &mut Slot, parsed: &Parsed, to: &FlowKey) {
+        let checksum = slot.checksum;
+        let bytes = slot.packet.bytes_mut();
+        if to.ipv6 {
+            bytes[headers::v6::SOURCE].copy_from_slice(to.local.octets(true));
+            bytes[headers::v6::DESTINATION].copy_from_slice(to.remote.octets(true));
+            bytes[headers::v6::HOP_LIMIT] = parsed.ttl.saturating_sub(1);
+        } else {
+            bytes[headers::v4::SOURCE].copy_from_slice(to.local.octets(false));
+            bytes[headers::v4::DESTINATION].copy_from_slice(to.remote.octets(false));
+            let ttl = parsed.ttl.saturating_sub(1);
+            bytes[headers::v4::TTL] = ttl;
+            let delta = Delta::word(u16::from(parsed.ttl) << 8, u16::from(ttl) << 8).combine(self.addresses);
+            headers::update(bytes, headers::v4::CHECKSUM.start, |sum| delta.apply(sum));
+        }
+        self.transport(bytes, usize::from(parsed.header_len), checksum, to);
+    }
+
+    /// Ports and checksum of TCP and UDP; other protocols have neither ports nor a reason to change.
+    #[inline]
+    fn transport(&self, bytes: &mut [u8], offset: usize, checksum: Checksum, to: &FlowKey) {
+        let field = match to.protocol {
+            Protocol::TCP => offset + headers::TCP_CHECKSUM,
+            Protocol::UDP => offset + headers::UDP_CHECKSUM,
+            _ => return,
+        };
+        bytes[offset..offset + 2].copy_from_slice(&to.local.port().to_be_bytes());
+        bytes[offset + 2..offset + 4].copy_from_slice(&to.remote.port().to_be_bytes());
+        let udp = to.protocol == Protocol::UDP;
+        headers::update(bytes, field, |sum| match checksum {
+            Checksum::Partial => self.addresses.apply_partial(sum),
+            // Zero means "none", and stays (RFC 768).
+            Checksum::Unverified | Checksum::Valid if udp => {
+                self.addresses.combine(self.ports).apply_udp(sum)
+            }
+            Checksum::Unverified | Checksum::Valid => self.addresses.combine(self.ports).apply(sum),
+        });
+    }
+
+    fn other_family(&self, slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
+        exchange_ip(&mut slot.packet, parsed, to, to.protocol)?;
+        let offset = headers::ip_len(to.ipv6);
+        self.transport(slot.packet.bytes_mut(), offset, slot.checksum, to);
+        if let Some(gso) = &mut slot.gso {
+            gso.kind = match (gso.kind, to.ipv6) {
+                (GsoKind::Udp, _) => GsoKind::Udp,
+                (GsoKind::TcpV4 | GsoKind::TcpV6, true) => GsoKind::TcpV6,
+                (GsoKind::TcpV4 | GsoKind::TcpV6, false) => GsoKind::TcpV4,
+            };
+        }
+        // IPv6 has no "no checksum" (RFC 8200, section 8.1).
+        if to.ipv6 && to.protocol == Protocol::UDP && slot.checksum != Checksum::Partial {
+            let bytes = slot.packet.bytes_mut();
+            if headers::read_u16(bytes, offset + headers::UDP_CHECKSUM) == 0 {
+                headers::complete_checksum(bytes, offset, to);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a UDP header before a portless transport.
+fn wrap(slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
+    // A host with checksum offload may leave even an ICMPv6 checksum unfinished; behind another
+    // header nobody would complete it.
+    if slot.checksum == Checksum::Partial {
+        headers::complete_partial(slot.packet.bytes_mut(), parsed);
+    }
+    let traffic_class = headers::traffic_class(slot.packet.bytes());
+    slot.packet.shrink_front(usize::from(parsed.header_len));
+    let length = u16::try_from(slot.packet.len() + headers::UDP_LEN).map_err(|_| DropReason::TooBig)?;
+    if !slot.packet.grow_front(headers::UDP_LEN) {
+        return Err(DropReason::TooBig);
+    }
+    let bytes = slot.packet.bytes_mut();
+    bytes[..2].copy_from_slice(&to.local.port().to_be_bytes());
+    bytes[2..4].copy_from_slice(&to.remote.port().to_be_bytes());
+    bytes[4..6].copy_from_slice(&length.to_be_bytes());
+    bytes[6..8].copy_from_slice(&[0, 0]);
+    headers::push_ip(&mut slot.packet, to, Protocol::UDP, parsed.ttl.saturating_sub(1), traffic_class)?;
+    headers::complete_checksum(slot.packet.bytes_mut(), headers::ip_len(to.ipv6), to);
+    slot.checksum = Checksum::Valid;
+    Ok(())
+}
+
+/// Takes the UDP header off a portless transport.
+fn unwrap(slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
+    let traffic_class = headers::traffic_class(slot.packet.bytes());
+    slot.packet.shrink_front(usize::from(parsed.header_len) + headers::UDP_LEN);
+    slot.checksum = Checksum::Unverified;
+    headers::push_ip(&mut slot.packet, to, to.protocol, parsed.ttl.saturating_sub(1), traffic_class)
+}
+
+fn exchange_ip(
+    packet: &mut PacketBuf,
+    parsed: &Parsed,
+    to: &FlowKey,
+    protocol: Protocol,
+) -> Result<(), DropReason> {
+    let traffic_class = headers::traffic_class(packet.bytes());
+    packet.shrink_front(usize::from(parsed.header_len));
+    headers::push_ip(packet, to, protocol, parsed.ttl.saturating_sub(1), traffic_class)
+}
+
+const fn fold(sum: u32) -> u32 {
+    checksum::fold(sum) as u32
+}

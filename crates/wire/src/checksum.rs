@@ -24,17 +24,26 @@ pub fn sum(bytes: &[u8]) -> u32 {
         c += high & LOW;
         d += high >> 32;
     }
-    let mut last = [0u8; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    let word = u128::from_ne_bytes(last);
-    let (low, high) = (word as u64, (word >> 64) as u64);
-    let total = fold64(a)
-        + fold64(b)
-        + fold64(c)
-        + fold64(d)
-        + fold64((low & LOW) + (low >> 32))
-        + fold64((high & LOW) + (high >> 32));
+    let total = fold64(a) + fold64(b) + fold64(c) + fold64(d) + fold64(short(rest));
     u32::from(u16::from_be(fold(total)))
+}
+
+/// The sum of fewer than 16 bytes, in native order of bytes.
+#[inline]
+fn short(rest: &[u8]) -> u64 {
+    let mut total = 0;
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_ne_bytes(*word));
+    }
+    let (halves, rest) = rest.as_chunks::<2>();
+    for half in halves {
+        total += u64::from(u16::from_ne_bytes(*half));
+    }
+    match rest {
+        [last] => total + u64::from(u16::from_ne_bytes([*last, 0])),
+        _ => total,
+    }
 }
 
 /// Brings a sum of 64 bits down to one that can be added to others in 32 bits.

@@ -129,20 +129,88 @@ impl Parsed {
 /// [`ParseError`]; [`ParseError::is_transport`] tells whose header was malformed.
 #[inline]
 pub fn parse(packet: &[u8]) -> Result<Parsed, ParseError> {
-    let mut parsed = match byte(packet, 0) >> 4 {
-        4 => parse_ipv4(packet)?,
-        6 => parse_ipv6(packet)?,
-        _ if packet.is_empty() => return Err(ParseError::IpTooShort),
-        _ => return Err(ParseError::IpVersion),
-    };
-    if parsed.fragment != Fragment::Later {
-        parse_transport(packet, &mut parsed)?;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => {
+            let (fixed, network) = parse_ipv4(packet)?;
+            let source = IpAddr::V4(Ipv4Addr::from(array::<4>(fixed, 12)));
+            let destination = IpAddr::V4(Ipv4Addr::from(array::<4>(fixed, 16)));
+            finish(packet, &network, source, destination)
+        }
+        Some(6) => {
+            let (fixed, network) = parse_ipv6(packet)?;
+            let source = IpAddr::V6(Ipv6Addr::from(array::<16>(fixed, 8)));
+            let destination = IpAddr::V6(Ipv6Addr::from(array::<16>(fixed, 24)));
+            finish(packet, &network, source, destination)
+        }
+        Some(_) => Err(ParseError::IpVersion),
+        None => Err(ParseError::IpTooShort),
     }
-    Ok(parsed)
+}
+
+/// What the IP header says, addresses apart.
+#[derive(Clone, Copy)]
+struct Network {
+    version: Version,
+    header_len: u16,
+    total_len: u32,
+    protocol: u8,
+    fragment: Fragment,
+    ttl: u8,
+}
+
+/// What the transport header says.
+#[derive(Clone, Copy)]
+struct Transport {
+    source_port: u16,
+    destination_port: u16,
+    tcp_flags: u8,
+    header_len: u16,
+    /// Bytes of header and payload, where the header says so.
+    length: Option<u16>,
+    icmp: Option<IcmpKind>,
+}
+
+impl Transport {
+    const NONE: Self =
+        Self { source_port: 0, destination_port: 0, tcp_flags: 0, header_len: 0, length: None, icmp: None };
 }
 
 #[inline]
-fn parse_ipv4(packet: &[u8]) -> Result<Parsed, ParseError> {
+fn finish(
+    packet: &[u8],
+    network: &Network,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Result<Parsed, ParseError> {
+    let header_len = network.header_len;
+    let segment = packet.get(usize::from(header_len)..network.total_len as usize).unwrap_or(&[]);
+    let transport = match network.fragment {
+        Fragment::Later => Transport::NONE,
+        Fragment::No | Fragment::First => parse_transport(segment, network)?,
+    };
+    Ok(Parsed {
+        version: network.version,
+        header_len,
+        total_len: network.total_len,
+        protocol: network.protocol,
+        source,
+        destination,
+        source_port: transport.source_port,
+        destination_port: transport.destination_port,
+        fragment: network.fragment,
+        ttl: network.ttl,
+        tcp_flags: transport.tcp_flags,
+        payload_offset: header_len + transport.header_len,
+        payload_end: match transport.length {
+            Some(length) => u32::from(header_len) + u32::from(length),
+            None => network.total_len,
+        },
+        icmp: transport.icmp,
+    })
+}
+
+#[inline]
+fn parse_ipv4(packet: &[u8]) -> Result<(&[u8; 20], Network), ParseError> {
     let Some(fixed) = packet.first_chunk::<20>() else { return Err(ParseError::IpTooShort) };
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     if header_len < 20 || header_len > packet.len() {
@@ -165,22 +233,15 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, ParseError> {
         0x2000 => Fragment::First,
         _ => Fragment::Later,
     };
-    Ok(Parsed {
+    let network = Network {
         version: Version::V4,
         header_len: header_len as u16,
         total_len: total_len as u32,
         protocol: fixed[9],
-        source: IpAddr::V4(Ipv4Addr::from(array::<4>(fixed, 12))),
-        destination: IpAddr::V4(Ipv4Addr::from(array::<4>(fixed, 16))),
-        source_port: 0,
-        destination_port: 0,
         fragment,
         ttl: fixed[8],
-        tcp_flags: 0,
-        payload_offset: header_len as u16,
-        payload_end: total_len as u32,
-        icmp: None,
-    })
+    };
+    Ok((fixed, network))
 }
 
 /// The folded sum of an IPv4 header without options; whether it is `0xffff` does not depend on the
@@ -196,7 +257,7 @@ fn sum_20(header: &[u8; 20]) -> u16 {
 }
 
 #[inline]
-fn parse_ipv6(packet: &[u8]) -> Result<Parsed, ParseError> {
+fn parse_ipv6(packet: &[u8]) -> Result<(&[u8; 40], Network), ParseError> {
     let Some(fixed) = packet.first_chunk::<40>() else { return Err(ParseError::IpTooShort) };
     let payload_len = usize::from(be16(fixed, 4));
     let total_len = ipv6::HEADER_LEN + payload_len;
@@ -212,28 +273,20 @@ fn parse_ipv6(packet: &[u8]) -> Result<Parsed, ParseError> {
     } else {
         ipv6::Upper { protocol: next_header, offset: 40, fragment: Fragment::No }
     };
-    Ok(Parsed {
+    let network = Network {
         version: Version::V6,
         header_len: upper.offset,
         total_len: total_len as u32,
         protocol: upper.protocol,
-        source: IpAddr::V6(Ipv6Addr::from(array::<16>(fixed, 8))),
-        destination: IpAddr::V6(Ipv6Addr::from(array::<16>(fixed, 24))),
-        source_port: 0,
-        destination_port: 0,
         fragment: upper.fragment,
         ttl: fixed[7],
-        tcp_flags: 0,
-        payload_offset: upper.offset,
-        payload_end: total_len as u32,
-        icmp: None,
-    })
+    };
+    Ok((fixed, network))
 }
 
 #[inline]
-fn parse_transport(packet: &[u8], parsed: &mut Parsed) -> Result<(), ParseError> {
-    let segment = parsed.segment(packet);
-    match (parsed.protocol, parsed.version) {
+fn parse_transport(segment: &[u8], network: &Network) -> Result<Transport, ParseError> {
+    match (network.protocol, network.version) {
         (protocol::TCP, _) => {
             let Some(header) = segment.first_chunk::<20>() else {
                 return Err(ParseError::TransportTooShort);
@@ -242,36 +295,42 @@ fn parse_transport(packet: &[u8], parsed: &mut Parsed) -> Result<(), ParseError>
             if length < 20 || length > segment.len() {
                 return Err(ParseError::TcpDataOffset);
             }
-            parsed.source_port = be16(header, 0);
-            parsed.destination_port = be16(header, 2);
-            parsed.tcp_flags = header[13];
-            parsed.payload_offset += length as u16;
+            Ok(Transport {
+                source_port: be16(header, 0),
+                destination_port: be16(header, 2),
+                tcp_flags: header[13],
+                header_len: length as u16,
+                ..Transport::NONE
+            })
         }
         (protocol::UDP, _) => {
             let Some(header) = segment.first_chunk::<8>() else {
                 return Err(ParseError::TransportTooShort);
             };
-            let length = usize::from(be16(header, 4));
-            let whole = parsed.fragment == Fragment::No;
-            if length < 8 || (whole && length > segment.len()) {
+            let length = be16(header, 4);
+            let whole = network.fragment == Fragment::No;
+            if length < 8 || (whole && usize::from(length) > segment.len()) {
                 return Err(ParseError::UdpLength);
             }
-            parsed.source_port = be16(header, 0);
-            parsed.destination_port = be16(header, 2);
-            parsed.payload_offset += 8;
-            if whole {
-                parsed.payload_end = u32::from(parsed.header_len) + length as u32;
-            }
+            Ok(Transport {
+                source_port: be16(header, 0),
+                destination_port: be16(header, 2),
+                header_len: 8,
+                length: whole.then_some(length),
+                ..Transport::NONE
+            })
         }
         (protocol::ICMP, Version::V4) | (protocol::ICMPV6, Version::V6) => {
-            let (kind, identifier) = parse_icmp(parsed.version, segment)?;
-            parsed.icmp = Some(kind);
-            parsed.source_port = identifier;
-            parsed.destination_port = identifier;
+            let (kind, identifier) = parse_icmp(network.version, segment)?;
+            Ok(Transport {
+                source_port: identifier,
+                destination_port: identifier,
+                icmp: Some(kind),
+                ..Transport::NONE
+            })
         }
-        _ => {}
+        _ => Ok(Transport::NONE),
     }
-    Ok(())
 }
 
 /// The kind of an ICMP message, and the identifier of an echo.

@@ -82,6 +82,11 @@ impl<T: AsRef<[u8]>> Packet<T> {
         self.buffer.as_ref()
     }
 
+    /// The slice or buffer behind the view.
+    pub fn into_inner(self) -> T {
+        self.buffer
+    }
+
     /// The source port.
     pub fn source_port(&self) -> u16 {
         be16(self.bytes(), field::SOURCE)

@@ -1,4 +1,5 @@
 //! What metadata is refused for, and that whatever is written is read back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::net::{IpAddr, SocketAddr};
 

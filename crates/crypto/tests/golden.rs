@@ -1,6 +1,8 @@
 //! The golden vectors of the wire, made by `tools/golden-vectors.py`, which shares no code with this
 //! crate.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -7,6 +7,7 @@ use fairway_bfd::{Config, Diagnostic, Session};
 use fairway_crypto::{IV_LENGTH, Keyring};
 use fairway_types::model::{PeerPath, RouterModel};
 use fairway_types::{DropReason, Now, PathId, PeerId, Time};
+use fairway_wire::bfd::State;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -243,12 +244,10 @@ impl Peering {
         self.paths.get(path.index()).is_some_and(|path| path.session.is_up())
     }
 
-    /// Whether the peer answers on a path, held down or not.
+    /// Whether BFD is up on a path, be it held down or not: worth a try when nothing else is up.
     #[must_use]
     pub fn is_alive(&self, path: PathId) -> bool {
-        self.paths
-            .get(path.index())
-            .is_some_and(|path| path.session.state() == fairway_wire::bfd::State::Up)
+        self.paths.get(path.index()).is_some_and(|path| path.session.state() == State::Up)
     }
 
     /// The boot id this router announces.

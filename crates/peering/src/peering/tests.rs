@@ -8,7 +8,6 @@ use fairway_bfd::Diagnostic::{
 use fairway_crypto::{KeyringEntry, PeerKey, Sender, slot};
 use fairway_types::model::{self, Bfd, DefaultSessionTypes, Limits, SecurityPolicy};
 use fairway_types::{InterfaceId, SecurityId, SessionTypeId};
-use fairway_wire::bfd::State;
 use fairway_wire::svr::{Header, PayloadTlvs};
 use proptest::prelude::*;
 
@@ -288,6 +287,24 @@ fn a_cut_path_is_down_after_the_detection_time_and_the_other_path_stays_up() {
         assert_eq!(only_events(router)[1..], [Event::PathUp(PathId(0))]);
         assert!(router.drops.is_empty());
     }
+}
+
+#[test]
+fn a_path_that_came_back_is_alive_but_held_down() {
+    let mut net = Net::up();
+    let mut model = model_of(0);
+    model.paths[0].bfd.hold_down = 5000 * MS;
+    net.routers[0].peering.apply(at(net.millis), &model);
+    net.cut = [[true, false]; 2];
+    net.run(1000);
+    assert!(!net.routers[0].peering.is_alive(PathId(0)));
+    net.cut = [[false; 2]; 2];
+    net.run(2500);
+    let peering = &net.routers[0].peering;
+    assert!(peering.is_alive(PathId(0)) && !peering.is_up(PathId(0)));
+    let held = peering.status().next().and_then(|status| status.held_until).unwrap();
+    net.run(5000);
+    assert_eq!(net.routers[0].events.last(), Some(&(held.as_millis(), Event::PathUp(PathId(0)))));
 }
 
 #[test]

@@ -73,7 +73,9 @@ pub fn run(command: LabCommand) -> Result<ExitCode, LabError> {
             let executable = std::env::current_exe().map_err(LabError::system("finding this program"))?;
             operations::up(&file, &executable)?.to_string()
         }
-        LabCommand::Exec { lab, host, command } => match operations::exec(lab.as_deref(), &host, &command)? {},
+        LabCommand::Exec { lab, host, command } => {
+            match operations::exec(lab.as_deref(), &host, &command)? {}
+        }
         LabCommand::Status { name, json } => status(name.as_deref(), json)?,
         LabCommand::Link { name, lab, from, change } => {
             let report = operations::link(lab.as_deref(), &name, from.as_deref(), &change)?;

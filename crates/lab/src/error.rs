@@ -25,7 +25,9 @@ pub enum LabError {
         name: String,
     },
     /// A namespace of that name belongs to something else.
-    #[error("network namespace {name} exists and is not of this laboratory: `ip netns del {name}` removes it")]
+    #[error(
+        "network namespace {name} exists and is not of this laboratory: `ip netns del {name}` removes it"
+    )]
     NamespaceTaken {
         /// The namespace.
         name: String,

@@ -24,8 +24,8 @@ mod status;
 pub mod topology;
 pub mod wire;
 
-pub use command::{run, LabCommand};
+pub use command::{LabCommand, run};
 pub use error::LabError;
-pub use operations::{down, exec, link, status, up, DownReport};
+pub use operations::{DownReport, down, exec, link, status, up};
 pub use state::STATE_DIRECTORY;
 pub use status::{LinkStatus, NodeStatus, ProgramStatus, Status};

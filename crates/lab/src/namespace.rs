@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use nix::sched::{setns, CloneFlags};
+use nix::sched::{CloneFlags, setns};
 
 use crate::error::LabError;
 
@@ -62,7 +62,18 @@ pub(crate) fn inside<T: Send>(
 /// Sets a kernel setting (`net.ipv4.ip_forward`) of the calling thread's namespace. Dots in device
 /// names are written as slashes, as sysctl(8) has it.
 pub(crate) fn sysctl(name: &str, value: &str) -> Result<(), LabError> {
-    let file: String = name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect();
+    let file: String = name
+        .chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect();
     fs::write(Path::new("/proc/sys").join(file), value)
         .map_err(LabError::system(format!("sysctl {name}={value}")))
 }

@@ -31,8 +31,7 @@ const NODE_SETTINGS: &[(&str, &str)] = &[
 /// A link's own namespace only passes frames on.
 const LINK_SETTINGS: &[(&str, &str)] =
     &[("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")];
-const NAT_SETTINGS: &[(&str, &str)] =
-    &[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
+const NAT_SETTINGS: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
 
 /// The namespace of a link, if it has one.
 pub(crate) fn link_namespace(lab: &str, name: &str, link: &Link) -> Option<String> {
@@ -110,11 +109,11 @@ fn finish_link(topology: &Topology, name: &str, link: &Link) -> Result<(), LabEr
     let mut batch = String::new();
     if !link.is_wire() {
         let _ = writeln!(batch, "link add name {BRIDGE} mtu {} type bridge mcast_snooping 0", link.mtu);
-        let _ = writeln!(batch, "link set {BRIDGE} up");
+        let _ = writeln!(batch, "link set dev {BRIDGE} up");
     }
     for member in &link.members {
         let master = if link.is_wire() { String::new() } else { format!("master {BRIDGE} ") };
-        let _ = writeln!(batch, "link set {member} {master}up");
+        let _ = writeln!(batch, "link set dev {member} {master}up");
     }
     tool("ip", &["-n", &namespace, "-batch", "-"], &batch).map(drop)
 }
@@ -134,7 +133,7 @@ fn finish_node(lab: &str, name: &str, node: &Node, topology: &Topology) -> Resul
         }
         // The MTU of a pair is that of its lesser end; both are the link's.
         if topology.links.contains_key(link) {
-            let _ = writeln!(batch, "link set {device} up");
+            let _ = writeln!(batch, "link set dev {device} up");
         }
     }
     for gateway in node.interfaces.values().flat_map(|interface| &interface.gateways) {
@@ -165,15 +164,25 @@ fn nat_rules(nat: &Nat) -> String {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
         };
-        let (family, to) =
-            if forward.to.is_ipv4() { ("ip", forward.to.to_string()) } else { ("ip6", format!("[{}]", forward.to)) };
+        let (family, to) = if forward.to.is_ipv4() {
+            ("ip", forward.to.to_string())
+        } else {
+            ("ip6", format!("[{}]", forward.to))
+        };
         let (port, to_port) = (forward.port, forward.to_port);
-        let _ = writeln!(ports, "iifname \"{outside}\" {protocol} dport {port} dnat {family} to {to}:{to_port}");
+        let _ =
+            writeln!(ports, "iifname \"{outside}\" {protocol} dport {port} dnat {family} to {to}:{to_port}");
     }
     format!(
         "table inet fairway-lab {{
-  chain prerouting {{ type nat hook prerouting priority dstnat; {ports} }}
-  chain postrouting {{ type nat hook postrouting priority srcnat; oifname \"{outside}\" masquerade }}
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    {ports}
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    oifname \"{outside}\" masquerade
+  }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
     ct state established,related accept

@@ -6,14 +6,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix::time::{clock_gettime, ClockId};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::error::LabError;
 use crate::namespace;
 use crate::network;
 use crate::process;
 use crate::programs;
-use crate::state::{self, choose, directory, namespace_name, LinkState, NodeState, State};
+use crate::state::{self, LinkState, NodeState, State, choose, directory, namespace_name};
 use crate::status::{self, Status};
 use crate::topology::{Link, Node, Role, Topology};
 use crate::wire::{self, Change, Report};
@@ -77,7 +77,8 @@ fn describe(topology: &Topology, file: &Path) -> State {
         name: topology.name.clone(),
         file: file.to_owned(),
         boot: state::boot(),
-        since: clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0)),
+        since: clock_gettime(ClockId::CLOCK_REALTIME)
+            .map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0)),
         nodes: topology.nodes.iter().map(node).collect(),
         links: topology.links.iter().map(link).collect(),
         namespaces: Vec::new(),
@@ -173,7 +174,8 @@ pub fn down(name: Option<&str>) -> Result<DownReport, LabError> {
 fn remove(state: &State) -> Result<DownReport, LabError> {
     // After a reboot the process ids mean nothing.
     if state.boot == state::boot() {
-        let (wires, others): (Vec<_>, Vec<_>) = state.processes.iter().partition(|process| process.what == "wire");
+        let (wires, others): (Vec<_>, Vec<_>) =
+            state.processes.iter().partition(|process| process.what == "wire");
         process::end(&others)?;
         process::end(&wires)?;
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{kill, Signal};
-use nix::time::{clock_gettime, ClockId};
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(3);
 /// How often things that take time are looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 const TAIL_LINES: usize = 20;
+/// In the environment of every program of a laboratory, and of what it starts.
+const MARK: &str = "FAIRWAY_LAB_PROGRAM";
 
 /// A process of the laboratory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub(crate) struct Record {
     pub what: String,
     /// Its network namespace.
     pub namespace: String,
-    /// Its process id, and that of its process group.
+    /// Its process id.
     pub pid: u32,
     /// Its start, in clock ticks since boot (proc(5), field 22).
     pub started: u64,
@@ -46,7 +48,6 @@ pub(crate) struct Record {
 struct Stat {
     dead: bool,
     parent: u32,
-    group: u32,
     started: u64,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn start(namespace: &str, command: &mut Command, log: &Path) -> Resul
         Ok((output.try_clone()?, output))
     };
     let (output, errors) = open().map_err(LabError::system(format!("opening {}", log.display())))?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0).env(MARK, namespace);
     let what = format!("starting {}", command.get_program().to_string_lossy());
     let child = namespace::inside(namespace, || command.spawn().map_err(LabError::system(what)))?;
     // A child that nobody waited for keeps its entry, even when it has ended.
@@ -91,7 +92,7 @@ impl Record {
     }
 }
 
-/// Ends the processes, their descendants and their process groups: first politely, then not.
+/// Ends the processes and everything they started: first politely, then not.
 pub(crate) fn end(records: &[&Record]) -> Result<(), LabError> {
     let victims = victims(records);
     signal(&victims, Signal::SIGTERM);
@@ -124,18 +125,20 @@ fn victims(records: &[&Record]) -> Victims {
         if all.get(&record.pid).is_some_and(is_it) {
             victims.insert(record.pid, record.started);
         }
-        // The leader of a group may be gone while its members run on; its number is not given to
-        // others then, but the namespace makes sure.
+        // What went into the background has left its parent, but neither the namespace nor the
+        // environment it was started with.
         let home = namespace::inode(&record.namespace);
-        for (pid, stat) in all.iter().filter(|(_, stat)| stat.group == record.pid) {
-            if home.is_some() && home == namespace_of(*pid) {
+        let mark = format!("{MARK}={}", record.namespace);
+        for (pid, stat) in &all {
+            if home.is_some() && home == namespace_of(*pid) && has_variable(*pid, &mark) {
                 victims.insert(*pid, stat.started);
             }
         }
     }
     let mut heads: BTreeSet<u32> = victims.keys().copied().collect();
     while !heads.is_empty() {
-        let children = all.iter().filter(|(pid, stat)| heads.contains(&stat.parent) && !victims.contains_key(pid));
+        let children =
+            all.iter().filter(|(pid, stat)| heads.contains(&stat.parent) && !victims.contains_key(pid));
         let children: Victims = children.map(|(pid, stat)| (*pid, stat.started)).collect();
         heads = children.keys().copied().collect();
         victims.extend(children);
@@ -144,7 +147,8 @@ fn victims(records: &[&Record]) -> Victims {
 }
 
 fn survivors(victims: &Victims) -> Victims {
-    let lives = |(pid, started): &(&u32, &u64)| stat(**pid).is_some_and(|s| !s.dead && s.started == **started);
+    let lives =
+        |(pid, started): &(&u32, &u64)| stat(**pid).is_some_and(|s| !s.dead && s.started == **started);
     victims.iter().filter(lives).map(|(pid, started)| (*pid, *started)).collect()
 }
 
@@ -159,6 +163,12 @@ fn signal(victims: &Victims, signal: Signal) {
 pub(crate) fn inside(namespace: &str) -> Vec<u32> {
     let Some(home) = namespace::inode(namespace) else { return Vec::new() };
     processes().into_keys().filter(|pid| namespace_of(*pid) == Some(home)).collect()
+}
+
+/// Whether a process was started with that `NAME=value` in its environment.
+fn has_variable(pid: u32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
 }
 
 fn namespace_of(pid: u32) -> Option<u64> {
@@ -182,7 +192,6 @@ fn parse_stat(line: &str) -> Option<Stat> {
     Some(Stat {
         dead: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
-        group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -195,7 +204,7 @@ mod tests {
     fn a_name_with_parentheses_does_not_mislead() {
         let line = "7 (a) Z (b)) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.dead, stat.parent, stat.group, stat.started), (false, 1, 7, 4242));
+        assert_eq!((stat.dead, stat.parent, stat.started), (false, 1, 4242));
     }
 
     #[test]
@@ -203,7 +212,8 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let started = stat(child.id()).unwrap().started;
         let (owner, what, namespace) = ("a".to_owned(), "b".to_owned(), "none".to_owned());
-        let mut record = Record { owner, what, namespace, pid: child.id(), started: started + 1, log: "".into() };
+        let mut record =
+            Record { owner, what, namespace, pid: child.id(), started: started + 1, log: "".into() };
         end(&[&record]).unwrap();
         assert!(child.try_wait().unwrap().is_none(), "somebody else's process was ended");
         record.started = started;

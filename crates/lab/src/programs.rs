@@ -12,7 +12,7 @@ use crate::error::LabError;
 use crate::namespace::inside;
 use crate::network::link_namespace;
 use crate::process::{self, Record};
-use crate::state::{directory, namespace_name, State};
+use crate::state::{State, directory, namespace_name};
 use crate::topology::{Configuration, Link, Ready, Role, Service, Topology};
 use crate::wire::{PortPlan, WirePlan};
 
@@ -77,7 +77,8 @@ fn document(configuration: &Configuration) -> Result<Vec<u8>, LabError> {
         Configuration::File(path) => {
             let unusable = |reason: String| LabError::Configuration { path: path.clone(), reason };
             let text = fs::read(path).map_err(|error| unusable(error.to_string()))?;
-            serde_json::from_slice::<serde_json::Value>(&text).map_err(|error| unusable(error.to_string()))?;
+            serde_json::from_slice::<serde_json::Value>(&text)
+                .map_err(|error| unusable(error.to_string()))?;
             Ok(text)
         }
     }

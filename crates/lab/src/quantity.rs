@@ -277,7 +277,7 @@ mod tests {
         for text in ["64kbit", "1.5mbit", "10gbit", "unlimited"] {
             assert_eq!(round::<Rate>(text), text);
         }
-        for text in ["50ms", "0", "1500B", "64kB"] {
+        for text in ["50ms", "0", "500B", "1.5kB", "64kB"] {
             assert_eq!(round::<QueueLimit>(text), text);
         }
     }

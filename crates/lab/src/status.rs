@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::LabError;
 use crate::process::Record;
-use crate::state::{namespace_name, LinkState, NodeState, State};
+use crate::state::{LinkState, NodeState, State, namespace_name};
 use crate::wire::{self, SenderReport};
 
 /// A laboratory that is up.
@@ -129,7 +129,8 @@ impl fmt::Display for NodeStatus {
         let programs: Vec<String> = self.programs.iter().map(ProgramStatus::to_string).collect();
         let tenant = self.tenant.as_deref().unwrap_or("-");
         let first = self.addresses.first().map_or("-", String::as_str);
-        let line = format!("{:<16} {:<7} {tenant:<10} {first:<38} {}", self.name, self.role, programs.join(", "));
+        let line =
+            format!("{:<16} {:<7} {tenant:<10} {first:<38} {}", self.name, self.role, programs.join(", "));
         writeln!(f, "{}", line.trim_end())?;
         self.addresses.iter().skip(1).try_for_each(|address| writeln!(f, "{:35} {address}", ""))
     }

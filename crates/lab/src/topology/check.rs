@@ -66,7 +66,8 @@ fn check_distinct(raw: &Raw, faults: &mut Faults) {
     let mut check = |at: &Spanned<()>, kind: &'static str, name: &str| {
         check_name(at, name, &format!("{kind}.{name}"), MAX_DEVICE, faults);
         if let Some(other) = seen.insert(name.to_owned(), kind) {
-            let message = format!("the name is taken already, in `{other}`: every node and link needs its own");
+            let message =
+                format!("the name is taken already, in `{other}`: every node and link needs its own");
             faults.add(at, format!("{kind}.{name}"), message);
         }
     };
@@ -102,7 +103,10 @@ fn nodes(raw: &Raw, faults: &mut Faults) -> BTreeMap<String, Node> {
             let message = "a router has no tenant; its interfaces' tenants are in the configuration";
             faults.add(tenant, format!("{path}.tenant"), message);
         }
-        nodes.insert(name.clone(), build(&path, Role::Router, &Parts::of_node(&node.value), &raw.links, faults));
+        nodes.insert(
+            name.clone(),
+            build(&path, Role::Router, &Parts::of_node(&node.value), &raw.links, faults),
+        );
     }
     for (name, node) in &raw.nat {
         let path = format!("nat.{name}");
@@ -142,7 +146,8 @@ fn build(path: &str, role: Role, parts: &Parts<'_>, links: &Named<RawLink>, faul
     }
     for (name, content) in parts.files {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
-            let message = "a file's name has no `/` and does not begin with `.`: it is in the node's directory";
+            let message =
+                "a file's name has no `/` and does not begin with `.`: it is in the node's directory";
             faults.add(content, format!("{path}.files.{name}"), message);
         }
     }
@@ -194,8 +199,9 @@ fn interfaces(
             && device != "lo"
             && !device.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
         if !usable || !devices.insert(device.to_owned()) {
-            let message =
-                format!("`{device}` is no device name here: 1 to {MAX_DEVICE} characters, unique on the node, not `lo`");
+            let message = format!(
+                "`{device}` is no device name here: 1 to {MAX_DEVICE} characters, unique on the node, not `lo`"
+            );
             faults.add(interface, format!("{field}.device"), message);
         }
         check_gateways(&field, &interface.value, &mut families, faults);
@@ -215,7 +221,11 @@ fn check_gateways(field: &str, raw: &RawInterface, families: &mut BTreeSet<bool>
             faults.add(gateway, &field, message);
         }
         if !families.insert(address.is_ipv4()) {
-            faults.add(gateway, &field, "a node has one default gateway of each family; use `routes` for the rest");
+            faults.add(
+                gateway,
+                &field,
+                "a node has one default gateway of each family; use `routes` for the rest",
+            );
         }
     }
 }
@@ -258,7 +268,11 @@ fn nat(path: &str, raw: &RawNat, faults: &mut Faults) -> Role {
             interface.value.device.as_ref().map_or(link.value.clone(), |device| device.value.clone())
         }
         None => {
-            faults.add(link, format!("{path}.{field}"), format!("the box has no interface on `{}`", link.value));
+            faults.add(
+                link,
+                format!("{path}.{field}"),
+                format!("the box has no interface on `{}`", link.value),
+            );
             link.value.clone()
         }
     };
@@ -276,15 +290,24 @@ fn nat(path: &str, raw: &RawNat, faults: &mut Faults) -> Role {
     Role::Nat(Nat { inside, outside, forward: raw.forward.iter().map(forward).collect() })
 }
 
-fn links(raw: &Named<RawLink>, nodes: &BTreeMap<String, Node>, faults: &mut Faults) -> BTreeMap<String, Link> {
+fn links(
+    raw: &Named<RawLink>,
+    nodes: &BTreeMap<String, Node>,
+    faults: &mut Faults,
+) -> BTreeMap<String, Link> {
     let mut built = BTreeMap::new();
     for (name, link) in raw {
         let on_it = nodes.iter().filter(|(_, node)| node.interfaces.contains_key(name));
         let members: Vec<String> = on_it.map(|(node, _)| node.clone()).collect();
         let field = format!("links.{name}");
         if members.len() < 2 {
-            let found = if members.is_empty() { "nobody".to_owned() } else { format!("only {}", members.join("")) };
-            faults.add(link, &field, format!("a link needs two nodes with an interface on it; {found} has one"));
+            let found =
+                if members.is_empty() { "nobody".to_owned() } else { format!("only {}", members.join("")) };
+            faults.add(
+                link,
+                &field,
+                format!("a link needs two nodes with an interface on it; {found} has one"),
+            );
         }
         let impaired = impairments(&field, link, &members, faults);
         let wanted = link.value.offload.as_ref();
@@ -309,7 +332,8 @@ fn impairments(
     let all = link.value.change();
     for (sender, direction) in &link.value.directions {
         if !members.contains(sender) {
-            let message = format!("`{sender}` has no interface on this link; there are: {}", members.join(", "));
+            let message =
+                format!("`{sender}` has no interface on this link; there are: {}", members.join(", "));
             faults.add(direction, format!("{field}.directions.{sender}"), message);
         }
     }

@@ -165,7 +165,9 @@ impl Impairment {
         let wait = self.line_free.since(now);
         let full = match self.settings.queue {
             QueueLimit::Time(limit) => wait > limit.duration(),
-            QueueLimit::Bytes(limit) => wait.as_nanos() * u128::from(rate) > u128::from(limit) * 8_000_000_000,
+            QueueLimit::Bytes(limit) => {
+                wait.as_nanos() * u128::from(rate) > u128::from(limit) * 8_000_000_000
+            }
         };
         if full {
             return None;

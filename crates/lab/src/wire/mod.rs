@@ -7,11 +7,12 @@
 
 mod control;
 mod impairment;
+mod realtime;
 mod settings;
 mod shell;
 mod socket;
 
-pub use control::{change, report, ControlError, Report, SenderReport};
+pub use control::{ControlError, Report, SenderReport, change, report};
 pub use impairment::{Impairment, Stats};
 pub use settings::{Change, Settings, SettingsError};
-pub use shell::{run, PortPlan, WireError, WirePlan};
+pub use shell::{PortPlan, WireError, WirePlan, run};

@@ -13,11 +13,12 @@ use fairway_types::Time;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::time::{clock_gettime, ClockId as Clock};
+use nix::time::{ClockId as Clock, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::control::{Answer, Report, Request, SenderReport, MAX_MESSAGE};
+use super::control::{Answer, MAX_MESSAGE, Report, Request, SenderReport};
 use super::impairment::{Impairment, Stats};
+use super::realtime;
 use super::settings::{Change, Settings};
 use super::socket::PacketSocket;
 
@@ -87,7 +88,10 @@ pub fn run(plan: &Path) -> Result<(), WireError> {
     let unreadable = |reason: String| WireError::Plan { path: plan.to_owned(), reason };
     let text = std::fs::read(plan).map_err(|error| unreadable(error.to_string()))?;
     let plan: WirePlan = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-    Wire::open(&plan)?.carry()
+    let wire = Wire::open(&plan)?;
+    // Where that is not allowed, delays are less exact on a busy machine, and nothing else.
+    let _ = realtime::prefer_this_thread();
+    wire.carry()
 }
 
 struct Port {
@@ -110,8 +114,9 @@ struct Wire {
 impl Wire {
     fn open(plan: &WirePlan) -> Result<Self, WireError> {
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
-            .map_err(io::Error::from)?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
+                .map_err(io::Error::from)?;
         let watch = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
         poll.add(&timer, watch(TIMER)).map_err(io::Error::from)?;
         let mut ports = Vec::new();

@@ -57,8 +57,7 @@ impl PacketSocket {
     /// The next frame, or `None` when none waits.
     pub fn receive(&mut self) -> io::Result<Option<Received>> {
         let mut control = [0u64; CONTROL_WORDS];
-        let mut slice =
-            libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: self.buffer.len() };
+        let mut slice = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: self.buffer.len() };
         // SAFETY: all-zero is a valid msghdr.
         let mut header: libc::msghdr = unsafe { zeroed() };
         header.msg_iov = &raw mut slice;

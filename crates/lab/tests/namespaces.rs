@@ -1,2 +1,0 @@
-//! End to end, in network namespaces.
-fn main() {}

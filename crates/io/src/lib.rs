@@ -12,7 +12,10 @@
 pub mod capabilities;
 pub mod capture;
 pub mod classifier;
+mod ephemeral;
 pub mod error;
+mod frame;
+mod neighbours;
 mod netlink;
 pub mod ports;
 pub mod spec;

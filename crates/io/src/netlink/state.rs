@@ -82,13 +82,15 @@ impl State {
                 Some(Change::Routes)
             }
             Report::RoutesGone(routes) => {
-                routes.iter().for_each(|route| drop(self.routes.remove(route)));
+                self.routes.retain(|route| !routes.contains(route));
                 Some(Change::Routes)
             }
             Report::Neighbour(neighbour) => {
                 let key = (neighbour.index, neighbour.address);
                 let before = self.neighbours.insert(key, neighbour);
-                (before != Some(neighbour)).then_some(Change::Neighbour(key.0, key.1))
+                // A second failure is news too: packets may have begun to wait in between.
+                let failed = neighbour.state & libc::NUD_FAILED != 0;
+                (failed || before != Some(neighbour)).then_some(Change::Neighbour(key.0, key.1))
             }
             Report::NeighbourGone(neighbour) => {
                 let key = (neighbour.index, neighbour.address);

@@ -1,5 +1,6 @@
 //! A TUN device with vnet headers: layer-3 packets to and from the host's stack.
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -43,6 +44,16 @@ impl Device {
         // Linux 6.2 added UDP; before, the kernel cuts UDP super-packets itself.
         device.set_offload(tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6).or_else(|_| device.set_offload(tcp))?;
         Ok(device)
+    }
+
+    /// The number of the device called `name`.
+    pub(crate) fn index_of(name: &str) -> io::Result<u32> {
+        let name = CString::new(name)?;
+        // SAFETY: `name` is a live, terminated string.
+        match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+            0 => Err(io::Error::last_os_error()),
+            index => Ok(index),
+        }
     }
 
     fn set_offload(&self, features: libc::c_uint) -> io::Result<()> {

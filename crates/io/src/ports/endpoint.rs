@@ -1,0 +1,261 @@
+//! One interface: its specification, and what it is attached to while its device is there.
+
+use std::io;
+
+use fairway_types::packet::TAILROOM;
+use fairway_types::{Batch, DropReason, IpNet, Slot};
+
+use super::tap::Tap;
+use crate::capture::Direction;
+use crate::classifier::Attachment;
+use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
+use crate::spec::{PortSpec, PortStatistics};
+use crate::sys::packet::{Arrival, BATCH, HEADER, Header, Outgoing, Socket};
+use crate::sys::tun::Device;
+
+/// How often a send is tried again when the kernel has no room.
+const SEND_RETRIES: u32 = 3;
+/// How many errors of a socket one call to receive gets over.
+const RECEIVE_ERRORS: u32 = 16;
+
+/// What an interface is attached to.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// A device of the kernel. Fields are dropped in this order: the kernel has the traffic again
+    /// before the socket closes.
+    Ethernet {
+        #[expect(dead_code, reason = "held while the interface is attached")]
+        attachment: Attachment,
+        socket: Socket,
+    },
+    /// A device of Fairway's own.
+    Host(Device),
+}
+
+/// A link, and how it is known to the kernel and to the poller.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) index: u32,
+    pub(super) token: u64,
+    pub(super) link: Link,
+}
+
+/// One interface.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) spec: PortSpec,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) statistics: PortStatistics,
+    /// May have packets to receive.
+    pub(super) ready: bool,
+    pub(super) up: bool,
+    pub(super) device: String,
+    pub(super) mtu: u16,
+    pub(super) mac: [u8; 6],
+    pub(super) addresses: Vec<IpNet>,
+}
+
+impl Port {
+    /// An interface whose device has not been seen yet.
+    pub(super) fn new(spec: PortSpec) -> Self {
+        Self {
+            device: spec.device.clone(),
+            spec,
+            endpoint: None,
+            statistics: PortStatistics::default(),
+            ready: false,
+            up: false,
+            mtu: 0,
+            mac: [0; 6],
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Whether `other` means the same device.
+    pub(super) fn same_device(&self, other: &PortSpec) -> bool {
+        (self.spec.kind, self.spec.vlan) == (other.kind, other.vlan) && self.spec.device == other.device
+    }
+
+    /// Receives into the free slots of `batch`, and returns how many packets came.
+    pub(super) fn receive(&mut self, batch: &mut Batch, tap: &mut Tap) -> usize {
+        let Some(endpoint) = &self.endpoint else {
+            self.ready = false;
+            return 0;
+        };
+        match &endpoint.link {
+            Link::Ethernet { socket, .. } => {
+                let room = batch.room().min(BATCH);
+                let first = batch.len();
+                (0..room).for_each(|_| drop(batch.receive()));
+                let slots = batch.received_mut().get_mut(first..).unwrap_or_default();
+                let (kept, more) = receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
+                (kept..room).for_each(|_| batch.unreceive());
+                self.ready = more;
+                kept
+            }
+            Link::Host(device) => {
+                let first = batch.len();
+                self.ready = receive_packets(device, batch, &self.spec, &mut self.statistics, tap);
+                batch.len() - first
+            }
+        }
+    }
+
+    /// Sends frames of an Ethernet interface in order, and calls `failed` for each that can't be sent.
+    pub(super) fn send_frames(&self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, DropReason)) {
+        let Some(Endpoint { link: Link::Ethernet { socket, .. }, .. }) = &self.endpoint else {
+            (0..frames.len()).for_each(|at| failed(at, DropReason::InterfaceDown));
+            return;
+        };
+        let (mut at, mut retries) = (0, 0);
+        while let Some(rest) = frames.get(at..).filter(|rest| !rest.is_empty()) {
+            let error = match socket.send(rest) {
+                Ok(sent) if sent > 0 => {
+                    at += sent;
+                    retries = 0;
+                    continue;
+                }
+                Ok(_) => io::ErrorKind::WriteZero.into(),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN | libc::ENOBUFS) if retries < SEND_RETRIES => {
+                    retries += 1;
+                    socket.wait_writable();
+                }
+                _ => {
+                    failed(at, send_failure(&error));
+                    at += 1;
+                    retries = 0;
+                }
+            }
+        }
+    }
+
+    /// Takes over how many frames found no room in the socket.
+    pub(super) fn count_overruns(&mut self) {
+        if let Some(Endpoint { link: Link::Ethernet { socket, .. }, .. }) = &self.endpoint {
+            self.statistics.rx_overruns += u64::from(socket.overruns().unwrap_or(0));
+        }
+    }
+}
+
+/// The reason that fits what the kernel answered.
+pub(super) fn send_failure(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => DropReason::TooBig,
+        Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EIO | libc::EBADFD) => {
+            DropReason::InterfaceDown
+        }
+        _ => DropReason::SendFailed,
+    }
+}
+
+/// Receives into `slots`; usable packets come first. Returns how many those are, and whether more may
+/// wait.
+fn receive_frames(
+    socket: &Socket,
+    slots: &mut [Slot],
+    spec: &PortSpec,
+    statistics: &mut PortStatistics,
+    tap: &mut Tap,
+) -> (usize, bool) {
+    if slots.is_empty() {
+        return (0, true);
+    }
+    let mut headers = [[0; HEADER]; BATCH];
+    let mut arrivals = [Arrival::default(); BATCH];
+    let count = match receive_some(socket, slots, &mut headers, &mut arrivals, statistics) {
+        Some(count) => count,
+        None => return (0, false),
+    };
+    let more = count == slots.len().min(BATCH);
+    let mut kept = 0;
+    for (at, (header, arrival)) in headers.iter().zip(&arrivals).take(count).enumerate() {
+        let Some(slot) = slots.get_mut(at) else { break };
+        if finish_frame(slot, header, *arrival).is_none() {
+            statistics.rx_unusable += 1;
+            slot.packet.clear();
+            continue;
+        }
+        slot.interface = spec.id;
+        statistics.rx_packets += 1;
+        statistics.rx_bytes += slot.packet.len() as u64;
+        let link_header = header.get(VNET..).unwrap_or_default();
+        tap.record(spec.id, Direction::Inbound, link_header, slot.packet.bytes());
+        slots.swap(kept, at);
+        kept += 1;
+    }
+    (kept, more)
+}
+
+/// One batch from the socket, past the errors that concern single frames; `None` when nothing waits.
+fn receive_some(
+    socket: &Socket,
+    slots: &mut [Slot],
+    headers: &mut [Header; BATCH],
+    arrivals: &mut [Arrival; BATCH],
+    statistics: &mut PortStatistics,
+) -> Option<usize> {
+    for _ in 0..RECEIVE_ERRORS {
+        match socket.receive(slots, headers, arrivals) {
+            Ok(0) => return None,
+            Ok(count) => return Some(count),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => return None,
+                // A frame whose offloads have no vnet header is lost.
+                Some(libc::EINVAL) => statistics.rx_unusable += 1,
+                // The device went down; the socket remembers that once. EINTR is nothing.
+                _ => {}
+            },
+        }
+    }
+    None
+}
+
+/// Completes a slot that a frame was received into; `None` when it can't be used.
+fn finish_frame(slot: &mut Slot, header: &Header, arrival: Arrival) -> Option<()> {
+    let length = arrival.length.checked_sub(HEADER).filter(|_| !arrival.truncated)?;
+    let (checksum, gso) = read_vnet(header.first_chunk::<VNET>()?).ok()?;
+    slot.packet.set_len(length);
+    slot.checksum = checksum;
+    slot.gso = gso;
+    if let (None, Some(real)) = (gso, ip_length(slot.packet.bytes())) {
+        slot.packet.truncate(real);
+    }
+    Some(())
+}
+
+/// Receives from a TUN until it is empty or the batch is full; says whether more may wait.
+fn receive_packets(
+    device: &Device,
+    batch: &mut Batch,
+    spec: &PortSpec,
+    statistics: &mut PortStatistics,
+    tap: &mut Tap,
+) -> bool {
+    for _ in 0..BATCH {
+        let Some(slot) = batch.receive() else { return true };
+        let mut header = [0; VNET];
+        let spare = slot.packet.spare_mut();
+        let room = spare.len().saturating_sub(TAILROOM);
+        let received = device.receive(&mut header, spare.get_mut(..room).unwrap_or_default());
+        let (Ok(length), Ok((checksum, gso))) = (&received, read_vnet(&header)) else {
+            batch.unreceive();
+            if received.is_ok() {
+                statistics.rx_unusable += 1;
+                continue;
+            }
+            return false;
+        };
+        slot.packet.set_len(length.saturating_sub(VNET));
+        (slot.checksum, slot.gso, slot.interface) = (checksum, gso, spec.id);
+        statistics.rx_packets += 1;
+        statistics.rx_bytes += slot.packet.len() as u64;
+        tap.record(spec.id, Direction::Inbound, &[], slot.packet.bytes());
+    }
+    true
+}
+
+const _: () = assert!(HEADER == VNET + ETHERNET);

@@ -1,0 +1,156 @@
+//! Following the kernel: devices that come and go, addresses, next hops.
+
+use std::io;
+use std::time::Duration;
+
+use fairway_types::{DropReason, Time, Verdict};
+use tracing::{info, warn};
+
+use super::Ports;
+use super::endpoint::Port;
+use crate::neighbours::Released;
+use crate::netlink::{Change, State};
+use crate::spec::{PortEvent, PortKind};
+
+/// How often devices are tried again and sockets are asked for their losses.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+impl Ports {
+    /// Takes in what the kernel reported, without acting on it.
+    pub(super) fn read_changes(&mut self) -> io::Result<()> {
+        let Self { watch, changes, .. } = self;
+        watch.update(&mut |change| changes.push(change))
+    }
+
+    /// Acts on what [`Self::read_changes`] found.
+    pub(super) fn act_on_changes(&mut self, now: Time) {
+        let changes = std::mem::take(&mut self.changes);
+        let mut released = Released::default();
+        let (mut devices, mut addresses, mut routes) = (false, false, false);
+        for change in &changes {
+            match *change {
+                Change::Link(_) => devices = true,
+                Change::Addresses(_) => addresses = true,
+                Change::Routes => routes = true,
+                Change::Neighbour(index, address) => {
+                    let state = self.watch.state();
+                    self.neighbours.reported(state, (index, address), now, &mut released);
+                }
+                Change::Everything => {
+                    (devices, addresses, routes) = (true, true, true);
+                    self.neighbours.reported_all(self.watch.state(), now, &mut released);
+                }
+            }
+        }
+        if devices || addresses {
+            self.update_tables();
+            self.refresh_ports();
+        }
+        if devices || addresses || routes {
+            self.neighbours.forget_targets();
+        }
+        self.release(now, released);
+        // The list keeps its room.
+        self.changes = changes;
+        self.changes.clear();
+    }
+
+    /// What is due with time alone.
+    pub(super) fn keep_house(&mut self, now: Time) {
+        let mut released = Released::default();
+        self.neighbours.handle_timeout(self.watch.state(), now, &mut released);
+        self.release(now, released);
+        if now < self.next_housekeeping {
+            return;
+        }
+        self.next_housekeeping = now + HOUSEKEEPING;
+        self.ports.iter_mut().for_each(Port::count_overruns);
+        // A device that could not be attached to is tried again.
+        if self.ports.iter().any(|port| port.endpoint.is_none()) {
+            self.refresh_ports();
+        }
+    }
+
+    /// Sends what waited for its next hop, or drops it.
+    fn release(&mut self, now: Time, mut released: Released) {
+        if !released.resolved.is_empty() {
+            self.tap.begin();
+            self.sender().send(now, &mut released.resolved);
+        }
+        for slot in released.unresolved {
+            let Verdict::Forward(egress) = slot.verdict else { continue };
+            if let Some(port) = self.ports.iter_mut().find(|port| port.spec.id == egress.interface) {
+                port.statistics.drop_one(DropReason::NextHopUnresolved);
+            }
+        }
+    }
+
+    /// Brings every interface to the state of its device: attaches, detaches, and says what changed.
+    pub(super) fn refresh_ports(&mut self) {
+        for index in 0..self.ports.len() {
+            self.reattach(index);
+            let Self { ports, watch, events, .. } = self;
+            let Some(port) = ports.get_mut(index) else { continue };
+            for event in observe(port, watch.state()) {
+                info!(interface = %port.spec.name, ?event, "interface changed");
+                events.push_back(event);
+            }
+        }
+    }
+
+    /// Lets go of a device that is gone, and attaches to one that came.
+    fn reattach(&mut self, index: usize) {
+        let Self { ports, watch, .. } = self;
+        let Some(port) = ports.get_mut(index) else { return };
+        let present = watch.state().link_for(&port.spec.device, port.spec.vlan).map(|link| link.index);
+        match port.endpoint.as_ref().map(|endpoint| endpoint.index) {
+            Some(attached) if Some(attached) == present => return,
+            Some(_) => {
+                info!(interface = %port.spec.name, device = %port.spec.device, "the device is gone");
+                port.endpoint = None;
+                port.ready = false;
+            }
+            None => {}
+        }
+        if present.is_none() && port.spec.kind == PortKind::Ethernet {
+            return;
+        }
+        let spec = port.spec.clone();
+        match self.open_endpoint(&spec) {
+            Ok(endpoint) => {
+                if let Some(port) = self.ports.get_mut(index) {
+                    port.endpoint = endpoint;
+                }
+            }
+            Err(error) => warn!(interface = %spec.name, %error, "could not attach; trying again"),
+        }
+    }
+}
+
+/// Takes over what the kernel has on the device, and says what is different.
+fn observe(port: &mut Port, state: &State) -> Vec<PortEvent> {
+    let id = port.spec.id;
+    let mut events = Vec::new();
+    let link = port.endpoint.as_ref().and_then(|endpoint| state.link(endpoint.index));
+    let up = link.is_some_and(|link| link.up);
+    if up != port.up {
+        port.up = up;
+        events.push(if up { PortEvent::Up(id) } else { PortEvent::Down(id) });
+    }
+    let device_mtu = link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX));
+    let mtu = port.spec.mtu.map_or(device_mtu, |mtu| mtu.min(device_mtu));
+    if mtu != port.mtu {
+        port.mtu = mtu;
+        events.push(PortEvent::MtuChanged(id));
+    }
+    let addresses = link.map(|link| state.addresses_on(link.index)).unwrap_or_default();
+    if addresses != port.addresses {
+        port.addresses = addresses;
+        events.push(PortEvent::AddressesChanged(id));
+    }
+    if let Some(link) = link {
+        port.mac = if link.ethernet { link.mac } else { [0; 6] };
+        port.device.clone_from(&link.name);
+    }
+    events
+}

@@ -1,0 +1,275 @@
+//! All interfaces of one worker, as one source and one sink of batches.
+//!
+//! An interface is attached to while its device exists: when the device goes, its socket and its
+//! classifier go with it, and when a device of the same name appears, both are made again. The state
+//! of devices, addresses, routes and neighbours is a live copy of the kernel's.
+
+mod endpoint;
+mod events;
+mod open;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use fairway_types::{Batch, InterfaceId, IpNet, Now, Time};
+
+use self::endpoint::Port;
+use self::tap::Tap;
+use self::transmit::{Scratch, Sender};
+use crate::capture::CaptureHook;
+use crate::classifier::{Classifier, Rule};
+use crate::ephemeral::EphemeralPorts;
+use crate::error::{Context, OpenError};
+use crate::neighbours::Neighbours;
+use crate::netlink::{Change, Watch};
+use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
+use crate::sys::poll::{Poller, Waker};
+
+/// What the poller reports that is no interface.
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_KERNEL: u64 = 1;
+const FIRST_TOKEN: u64 = 2;
+
+/// All interfaces of one worker.
+///
+/// Dropping it is the clean shutdown: the kernel has its traffic back, TUN devices are gone and the
+/// ephemeral ports are as before.
+pub struct Ports {
+    ports: Vec<Port>,
+    peers: Vec<IpAddr>,
+    classifier: Classifier,
+    watch: Watch,
+    neighbours: Neighbours,
+    poller: Poller,
+    waker: Waker,
+    tap: Tap,
+    scratch: Scratch,
+    ephemeral: Option<EphemeralPorts>,
+    events: VecDeque<PortEvent>,
+    /// Reports of the kernel that were read but not acted on yet.
+    changes: Vec<Change>,
+    next_token: u64,
+    next_turn: usize,
+    next_housekeeping: Time,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").field("ports", &self.ports).finish_non_exhaustive()
+    }
+}
+
+impl Ports {
+    /// Attaches to all interfaces. A device that does not exist yet is not an error: it is attached to
+    /// when it appears. `peers` are the waypoints of other routers: fragments from them to one of this
+    /// router's waypoints are taken.
+    ///
+    /// Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF in the current network namespace.
+    ///
+    /// # Errors
+    /// What the kernel refused, or a specification that can't be served; nothing stays attached.
+    pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
+        let poller = Poller::new().context("make an epoll descriptor")?;
+        let waker = Waker::new().context("make an event descriptor")?;
+        let watch = Watch::open().context("read the kernel's interfaces over netlink")?;
+        poller.add(waker.fd(), TOKEN_WAKER).context("wait for an event descriptor")?;
+        poller.add(watch.fd(), TOKEN_KERNEL).context("wait for netlink")?;
+        let mut ports = Self {
+            ports: Vec::new(),
+            peers: Vec::new(),
+            classifier: Classifier::load()?,
+            watch,
+            neighbours: Neighbours::default(),
+            poller,
+            waker,
+            tap: Tap::default(),
+            scratch: Scratch::default(),
+            ephemeral: None,
+            events: VecDeque::new(),
+            changes: Vec::new(),
+            next_token: FIRST_TOKEN,
+            next_turn: 0,
+            next_housekeeping: Time::ZERO,
+        };
+        ports.apply(specs, peers)?;
+        Ok(ports)
+    }
+
+    /// Moves to another set of interfaces and peers. Interfaces that stay keep their sockets and lose
+    /// nothing; an id keeps its statistics.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; after an error the old set goes on working.
+    pub fn apply(&mut self, specs: &[PortSpec], peers: &[IpAddr]) -> Result<(), OpenError> {
+        self.apply_difference(specs, peers)
+    }
+
+    /// Wakes [`Self::wait`] from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits for packets, for reports of the kernel, for a [`Waker`] or for `timeout`; `None` waits
+    /// for ever. An interrupted wait returns early.
+    ///
+    /// # Errors
+    /// Those of epoll.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let Self { ports, poller, waker, .. } = self;
+        let waiting = ports.iter().any(|port| port.ready);
+        let mut ready = Ready { packets: waiting, ..Ready::default() };
+        poller.wait(if waiting { Some(Duration::ZERO) } else { timeout }, |token| match token {
+            TOKEN_WAKER => {
+                waker.drain();
+                ready.woken = true;
+            }
+            TOKEN_KERNEL => ready.events = true,
+            _ => {
+                let has = |port: &&mut Port| port.endpoint.as_ref().is_some_and(|e| e.token == token);
+                if let Some(port) = ports.iter_mut().find(has) {
+                    port.ready = true;
+                    ready.packets = true;
+                }
+            }
+        })?;
+        Ok(ready)
+    }
+
+    /// Receives packets into the free slots of `batch`, and returns how many. Interfaces take turns.
+    pub fn receive(&mut self, batch: &mut Batch) -> usize {
+        let Self { ports, tap, .. } = self;
+        if ports.is_empty() {
+            return 0;
+        }
+        tap.begin();
+        let start = self.next_turn % ports.len();
+        self.next_turn = start + 1;
+        let (before, after) = ports.split_at_mut(start);
+        let mut received = 0;
+        for port in after.iter_mut().chain(before).filter(|port| port.ready) {
+            if batch.room() == 0 {
+                break;
+            }
+            received += port.receive(batch, tap);
+        }
+        received
+    }
+
+    /// Sends every slot whose verdict is `Forward`, first those the engine made, then those received,
+    /// and hands slots with `Punt` to the host through a TUN interface if there is one. A slot that
+    /// could not be sent has the verdict `Drop` afterwards, and its reason is counted under the egress
+    /// interface; one that waits for its next hop's link address has `Consumed`.
+    pub fn transmit(&mut self, now: Now, batch: &mut Batch) {
+        self.tap.begin();
+        let mut sender = self.sender();
+        sender.send(now.mono, batch.emitted_mut());
+        sender.send(now.mono, batch.received_mut());
+        self.solicit();
+    }
+
+    /// Takes in what the kernel reported, sends packets whose next hop became known, drops those whose
+    /// next hop did not answer, and keeps next hops in use alive.
+    ///
+    /// # Errors
+    /// Those of netlink; the next call tries again.
+    pub fn handle_events(&mut self, now: Now) -> io::Result<()> {
+        let result = self.read_changes();
+        self.act_on_changes(now.mono);
+        self.keep_house(now.mono);
+        self.solicit();
+        result
+    }
+
+    /// When [`Self::handle_events`] must be called next, even if nothing is reported.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let neighbours = self.neighbours.poll_timeout().unwrap_or(self.next_housekeeping);
+        Some(self.next_housekeeping.min(neighbours))
+    }
+
+    /// The next change to interfaces that [`Self::handle_events`], [`Self::open`] or [`Self::apply`]
+    /// has found.
+    pub fn poll_event(&mut self) -> Option<PortEvent> {
+        self.events.pop_front()
+    }
+
+    /// Every interface with its state and statistics, in the order of the specifications.
+    #[must_use]
+    pub fn status(&self) -> Vec<PortStatus> {
+        let status = |port: &Port| PortStatus {
+            id: port.spec.id,
+            name: port.spec.name.clone(),
+            device: port.device.clone(),
+            kind: port.spec.kind,
+            up: port.up,
+            mtu: port.mtu,
+            mac: port.mac,
+            addresses: port.addresses.clone(),
+            statistics: port.statistics.clone(),
+        };
+        self.ports.iter().map(status).collect()
+    }
+
+    fn port(&self, interface: InterfaceId) -> Option<&Port> {
+        self.ports.iter().find(|port| port.spec.id == interface)
+    }
+
+    /// The longest packet that `interface` may send, in bytes; `None` while its device is gone.
+    #[must_use]
+    pub fn mtu(&self, interface: InterfaceId) -> Option<u16> {
+        self.port(interface).filter(|port| port.endpoint.is_some()).map(|port| port.mtu)
+    }
+
+    /// Whether `interface` can send and receive.
+    #[must_use]
+    pub fn is_up(&self, interface: InterfaceId) -> bool {
+        self.port(interface).is_some_and(|port| port.up)
+    }
+
+    /// The addresses that the kernel holds on the device of `interface`.
+    #[must_use]
+    pub fn addresses(&self, interface: InterfaceId) -> Vec<IpNet> {
+        self.port(interface).map(|port| port.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Packets that arrived on Ethernet interfaces, by the rule of the classifier that decided.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn classified(&self) -> io::Result<Vec<(Rule, u64)>> {
+        self.classifier.counts()
+    }
+
+    /// Calls `hook` for every packet received and sent from now on, or stops with `None`.
+    pub fn set_capture(&mut self, hook: Option<CaptureHook>) {
+        self.tap.set(hook);
+    }
+
+    fn sender(&mut self) -> Sender<'_> {
+        Sender {
+            ports: &mut self.ports,
+            state: self.watch.state(),
+            neighbours: &mut self.neighbours,
+            tap: &mut self.tap,
+            scratch: &mut self.scratch,
+        }
+    }
+
+    /// Asks the kernel for the link addresses that are wanted. What it has no room for is asked again.
+    fn solicit(&mut self) {
+        let Self { neighbours, watch, .. } = self;
+        for (index, address) in neighbours.solicitations() {
+            if let Err(error) = watch.solicit(index, address) {
+                tracing::debug!(%error, %address, "the kernel was not asked for a next hop");
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Attaching to interfaces, at first and by difference.
+
+use core::net::IpAddr;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use fairway_types::PortRange;
+use tracing::{info, warn};
+
+use super::Ports;
+use super::endpoint::{Endpoint, Link, Port};
+use crate::classifier::Tables;
+use crate::ephemeral::{EphemeralPorts, warn_of_bound_sockets};
+use crate::error::{Context, OpenError};
+use crate::spec::{PortKind, PortSpec};
+use crate::sys::packet::Socket;
+use crate::sys::tun::Device;
+
+impl Ports {
+    pub(super) fn apply_difference(&mut self, specs: &[PortSpec], peers: &[IpAddr]) -> Result<(), OpenError> {
+        refuse_shared_devices(specs)?;
+        self.read_changes().context("read the kernel's interfaces over netlink")?;
+        // Both sets count until the new one stands: nothing falls to the kernel in between.
+        let own: Vec<PortSpec> = self.ports.iter().map(|port| port.spec.clone()).collect();
+        let all_peers: Vec<IpAddr> = self.peers.iter().chain(peers).copied().collect();
+        let both = self.tables(specs.iter().chain(&own), &all_peers);
+        self.classifier.update(&both).context("fill the classifier's tables")?;
+        let mut opened = match self.open_new(specs) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.update_tables();
+                return Err(error);
+            }
+        };
+        let ranges_before = waypoint_ranges(own.iter());
+        let mut old = std::mem::take(&mut self.ports);
+        for spec in specs {
+            let port = self.take_over(spec, &mut old, opened.remove(&spec.id));
+            self.ports.push(port);
+        }
+        drop(old);
+        self.peers = peers.to_vec();
+        self.neighbours.forget_targets();
+        self.update_tables();
+        self.keep_ephemeral_ports_out(&ranges_before);
+        self.read_changes().context("read the kernel's interfaces over netlink")?;
+        self.refresh_ports();
+        Ok(())
+    }
+
+    /// Endpoints for the specifications that no present endpoint serves.
+    fn open_new(
+        &mut self,
+        specs: &[PortSpec],
+    ) -> Result<HashMap<fairway_types::InterfaceId, Endpoint>, OpenError> {
+        let mut opened = HashMap::new();
+        for spec in specs {
+            let served = self.ports.iter().any(|port| port.same_device(spec) && port.endpoint.is_some());
+            if !served && let Some(endpoint) = self.open_endpoint(spec)? {
+                opened.insert(spec.id, endpoint);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The port for `spec`, with what can be kept of the old ones: the endpoint of the same device,
+    /// the statistics of the same id.
+    fn take_over(&mut self, spec: &PortSpec, old: &mut [Port], opened: Option<Endpoint>) -> Port {
+        let mut port = Port::new(spec.clone());
+        if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
+            port.endpoint = before.endpoint.take();
+            port.ready = before.ready;
+            if let Some(endpoint) = port.endpoint.as_ref().filter(|_| spec.kind == PortKind::Host) {
+                let index = endpoint.index;
+                self.change_host_device(index, &before.spec, spec);
+            }
+        }
+        if let Some(before) = old.iter_mut().find(|port| port.spec.id == spec.id) {
+            port.statistics = std::mem::take(&mut before.statistics);
+            // Whoever knows the id is told of changes, not of what stays.
+            if before.same_device(spec) {
+                (port.up, port.mac, port.mtu) = (before.up, before.mac, before.mtu);
+                port.addresses = std::mem::take(&mut before.addresses);
+            }
+        }
+        if let Some(endpoint) = opened {
+            port.endpoint = Some(endpoint);
+        }
+        port
+    }
+
+    /// Attaches to the device of `spec`; `None` while there is no such device.
+    pub(super) fn open_endpoint(&mut self, spec: &PortSpec) -> Result<Option<Endpoint>, OpenError> {
+        let (index, link) = match spec.kind {
+            PortKind::Host => self.open_host(spec)?,
+            PortKind::Ethernet => {
+                let Some(index) = self.device_for(spec)? else { return Ok(None) };
+                let attachment =
+                    self.classifier.attach(index).on(&spec.name, "attach the classifier to the device")?;
+                let socket =
+                    Socket::open(index, self.classifier.filter()).on(&spec.name, "open a packet socket")?;
+                (index, Link::Ethernet { attachment, socket })
+            }
+        };
+        let token = self.next_token;
+        self.next_token += 1;
+        self.poller.add(descriptor(&link), token).on(&spec.name, "wait for packets")?;
+        info!(interface = %spec.name, device = %spec.device, index, "attached");
+        Ok(Some(Endpoint { index, token, link }))
+    }
+
+    /// The number of the kernel's device for `spec`; `None` while there is none.
+    fn device_for(&self, spec: &PortSpec) -> Result<Option<u32>, OpenError> {
+        let state = self.watch.state();
+        let interface = || spec.name.clone();
+        let device = || spec.device.clone();
+        match state.link_for(&spec.device, spec.vlan) {
+            Some(link) if link.ethernet => Ok(Some(link.index)),
+            Some(_) => Err(OpenError::NotEthernet { interface: interface(), device: device() }),
+            None if spec.vlan != 0 && state.link_for(&spec.device, 0).is_some() => {
+                Err(OpenError::NoVlanDevice { interface: interface(), device: device(), vlan: spec.vlan })
+            }
+            None => {
+                warn!(interface = %spec.name, device = %spec.device, "the device does not exist yet");
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_host(&mut self, spec: &PortSpec) -> Result<(u32, Link), OpenError> {
+        let device = Device::open(&spec.device).on(&spec.name, "make a TUN device")?;
+        let index = Device::index_of(&spec.device).on(&spec.name, "find the TUN device")?;
+        let requests = self.watch.requests();
+        requests.set_up(index, spec.mtu).on(&spec.name, "set the TUN device up")?;
+        for &address in &spec.addresses {
+            requests.add_address(index, address).on(&spec.name, "give the TUN device an address")?;
+        }
+        for &route in &spec.routes {
+            requests.add_route(index, route).on(&spec.name, "route into the TUN device")?;
+        }
+        Ok((index, Link::Host(device)))
+    }
+
+    /// Brings addresses, routes and MTU of a TUN device that stays to what is wanted now.
+    fn change_host_device(&mut self, index: u32, before: &PortSpec, after: &PortSpec) {
+        let requests = self.watch.requests();
+        let report = |result: io::Result<()>, what: &str| {
+            if let Err(error) = result {
+                warn!(interface = %after.name, %error, "could not change the TUN device: {what}");
+            }
+        };
+        for &route in before.routes.iter().filter(|route| !after.routes.contains(route)) {
+            report(requests.remove_route(index, route), "remove a route");
+        }
+        for &address in before.addresses.iter().filter(|address| !after.addresses.contains(address)) {
+            report(requests.remove_address(index, address), "remove an address");
+        }
+        for &address in after.addresses.iter().filter(|address| !before.addresses.contains(address)) {
+            report(requests.add_address(index, address), "add an address");
+        }
+        for &route in after.routes.iter().filter(|route| !before.routes.contains(route)) {
+            report(requests.add_route(index, route), "add a route");
+        }
+        if before.mtu != after.mtu {
+            report(requests.set_up(index, after.mtu), "set the MTU");
+        }
+    }
+
+    /// The classifier's tables for some specifications and peers, with the host's addresses as they
+    /// are.
+    fn tables<'a>(&self, specs: impl Iterator<Item = &'a PortSpec>, peers: &[IpAddr]) -> Tables {
+        let own = self.watch.state().own_addresses().map(|address| (address, None));
+        let mut tables = Tables { local: own.collect(), peers: peers.iter().copied().collect() };
+        for &(address, range) in specs.flat_map(|spec| &spec.waypoints) {
+            let entry = tables.local.entry(address).or_default();
+            *entry = Some(entry.map_or(range, |other| hull(other, range)));
+        }
+        tables
+    }
+
+    /// Brings the classifier's tables to the present state.
+    pub(super) fn update_tables(&mut self) {
+        let tables = self.tables(self.ports.iter().map(|port| &port.spec), &self.peers);
+        if let Err(error) = self.classifier.update(&tables) {
+            warn!(%error, "the classifier's tables could not be brought up to date");
+        }
+    }
+
+    fn keep_ephemeral_ports_out(&mut self, before: &[PortRange]) {
+        let ranges = waypoint_ranges(self.ports.iter().map(|port| &port.spec));
+        if ranges == before {
+            return;
+        }
+        self.ephemeral = None;
+        match EphemeralPorts::keep_out_of(&ranges) {
+            Ok(changed) => self.ephemeral = changed,
+            Err(error) => warn!(%error, "the host's ephemeral ports could not be moved; some may collide"),
+        }
+        warn_of_bound_sockets(&ranges);
+    }
+}
+
+fn descriptor(link: &Link) -> BorrowedFd<'_> {
+    match link {
+        Link::Ethernet { socket, .. } => socket.fd(),
+        Link::Host(device) => device.fd(),
+    }
+}
+
+/// The smallest range that holds both: an address has one range, whatever paths share it.
+fn hull(a: PortRange, b: PortRange) -> PortRange {
+    PortRange::new(a.first().min(b.first()), a.last().max(b.last())).unwrap_or(a)
+}
+
+/// Every range once, in order.
+fn waypoint_ranges<'a>(specs: impl Iterator<Item = &'a PortSpec>) -> Vec<PortRange> {
+    let mut ranges: Vec<_> = specs.flat_map(|spec| &spec.waypoints).map(|&(_, range)| range).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
+}
+
+fn refuse_shared_devices(specs: &[PortSpec]) -> Result<(), OpenError> {
+    for (at, first) in specs.iter().enumerate() {
+        let same = |other: &&PortSpec| other.device == first.device && other.vlan == first.vlan;
+        if let Some(second) = specs.iter().skip(at + 1).find(same) {
+            return Err(OpenError::SharedDevice { first: first.name.clone(), second: second.name.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! A bench of namespaces: host A, the router, host B, joined by veth pairs, and a forwarder that sends
+//! everything from one side out of the other.
+
+use core::net::IpAddr;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fairway_types::{Batch, DropReason, Egress, InterfaceId, Now, PortRange, Slot, Time, Verdict};
+
+use crate::sys::{enter_namespace, is_root};
+use crate::{PortSpec, Ports, Waker};
+
+pub(super) const LEFT: InterfaceId = InterfaceId(10);
+pub(super) const RIGHT: InterfaceId = InterfaceId(20);
+/// Nothing runs longer, whatever happens.
+const LIFETIME: Duration = Duration::from_secs(120);
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// Runs a program and returns its output, whatever its status.
+pub(super) fn run(program: &str, arguments: &str) -> Output {
+    Command::new(program).args(arguments.split_whitespace()).output().unwrap()
+}
+
+/// Runs `ip` and insists on success.
+pub(super) fn ip(arguments: &str) {
+    let output = run("ip", arguments);
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Three namespaces, removed when this is dropped.
+pub(super) struct Bench {
+    prefix: String,
+}
+
+impl Bench {
+    /// Raises the bench; `None`, with a printed reason, without the rights to.
+    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
+    pub(super) fn raise() -> Option<Self> {
+        if !is_root() {
+            println!("skipped: network namespaces need root");
+            return None;
+        }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let bench = Self { prefix: format!("fwio-{}-{serial}", std::process::id()) };
+        for name in ["a", "r", "b"] {
+            ip(&format!("netns add {}", bench.namespace(name)));
+            ip(&format!("-n {} link set lo up", bench.namespace(name)));
+        }
+        bench.join("a", "left", 1);
+        bench.join("b", "right", 2);
+        // A forwarding kernel would answer and forward what the classifier let through.
+        bench.exec("r", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        Some(bench)
+    }
+
+    /// Joins a host to the router: device `eth0` there, `router_device` here.
+    pub(super) fn join(&self, host: &str, router_device: &str, net: u8) {
+        let (host, router) = (self.namespace(host), self.namespace("r"));
+        ip(&format!("-n {router} link add {router_device} type veth peer name eth0 netns {host}"));
+        for (namespace, device, last) in [(&host, "eth0", 2), (&router, router_device, 1)] {
+            ip(&format!("-n {namespace} addr add 10.77.{net}.{last}/24 dev {device}"));
+            ip(&format!("-n {namespace} addr add 2001:db8:77:{net}::{last}/64 dev {device} nodad"));
+            ip(&format!("-n {namespace} link set {device} up"));
+        }
+        ip(&format!("-n {host} route add default via 10.77.{net}.1"));
+        ip(&format!("-n {host} -6 route add default via 2001:db8:77:{net}::1"));
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// Runs a program in a namespace.
+    pub(super) fn exec(&self, name: &str, command: &str) -> Output {
+        run("ip", &format!("netns exec {} {command}", self.namespace(name)))
+    }
+
+    /// The lines a program prints; it must succeed.
+    pub(super) fn output(&self, name: &str, command: &str) -> String {
+        let output = self.exec(name, command);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// Switches every offload of the four devices.
+    pub(super) fn set_offloads(&self, state: &str) {
+        for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
+            self.output(name, &format!("ethtool -K {device} tx {state} tso {state} gso {state} gro {state}"));
+        }
+    }
+
+    /// Runs `work` in a thread inside a namespace.
+    pub(super) fn inside<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let namespace = self.namespace(name);
+        let thread = std::thread::spawn(move || {
+            enter_namespace(&namespace).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    }
+
+    /// The two Ethernet interfaces of the router; their addresses are waypoints.
+    pub(super) fn specs() -> Vec<PortSpec> {
+        let port = |id, device: &str, net: u8| PortSpec {
+            waypoints: vec![
+                (format!("10.77.{net}.1").parse().unwrap(), PortRange::WAYPOINTS),
+                (format!("2001:db8:77:{net}::1").parse().unwrap(), PortRange::WAYPOINTS),
+            ],
+            ..PortSpec::ethernet(id, device, device)
+        };
+        vec![port(LEFT, "left", 1), port(RIGHT, "right", 2)]
+    }
+
+    /// A forwarder between the two hosts.
+    pub(super) fn forwarder(&self) -> Forwarder {
+        self.forwarder_with(Self::specs(), Box::new(across))
+    }
+
+    /// A forwarder with an engine of the caller's.
+    pub(super) fn forwarder_with(&self, specs: Vec<PortSpec>, engine: Engine) -> Forwarder {
+        Forwarder::start(self.namespace("r"), specs, engine)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for name in ["a", "r", "b"] {
+            run("ip", &format!("netns del {}", self.namespace(name)));
+        }
+    }
+}
+
+/// Decides about one received packet.
+pub(super) type Engine = Box<dyn FnMut(&mut Slot) + Send>;
+
+/// Sends everything out of the other side; what is for the router itself is dropped.
+pub(super) fn across(slot: &mut Slot) {
+    let (interface, net) = if slot.interface == LEFT { (RIGHT, 2) } else { (LEFT, 1) };
+    let packet = slot.packet.bytes();
+    let next_hop: IpAddr = if packet[0] >> 4 == 4 {
+        format!("10.77.{net}.2").parse().unwrap()
+    } else {
+        format!("2001:db8:77:{net}::2").parse().unwrap()
+    };
+    let for_router = if packet[0] >> 4 == 4 { packet[19] == 1 } else { packet[38..40] == [0, 1] };
+    slot.verdict = if for_router {
+        Verdict::Drop(DropReason::UnknownWaypoint)
+    } else {
+        Verdict::Forward(Egress { interface, next_hop })
+    };
+}
+
+type Task = Box<dyn FnOnce(&mut Ports, &mut Batch, Now) + Send>;
+
+/// A worker thread that owns `Ports`, and does what it is asked between batches.
+pub(super) struct Forwarder {
+    thread: Option<JoinHandle<()>>,
+    tasks: Sender<Task>,
+    waker: Waker,
+    stop: std::sync::Arc<AtomicBool>,
+}
+
+impl Forwarder {
+    fn start(namespace: String, specs: Vec<PortSpec>, engine: Engine) -> Self {
+        let (tasks, inbox) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
+        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            enter_namespace(&namespace).unwrap();
+            let ports = Ports::open(&specs, &[]).unwrap();
+            ready.send(ports.waker()).unwrap();
+            work(ports, engine, &inbox, &stopped);
+        });
+        let waker = started.recv_timeout(Duration::from_secs(10)).unwrap();
+        Self { thread: Some(thread), tasks, waker, stop }
+    }
+
+    /// Runs `task` in the worker and returns what it returned.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Ports, &mut Batch, Now) -> T + Send + 'static,
+    ) -> T {
+        let (reply, answer) = mpsc::channel();
+        let task: Task = Box::new(move |ports, batch, now| {
+            let _ = reply.send(task(ports, batch, now));
+        });
+        self.tasks.send(task).unwrap();
+        self.waker.wake();
+        answer.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    /// Asks again and again until the answer is yes.
+    pub(super) fn wait_for(&self, what: &str, condition: impl Fn(&Ports) -> bool + Clone + Send + 'static) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            let condition = condition.clone();
+            if self.ask(move |ports, _, _| condition(ports)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{what}: not within 10 s");
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(mut ports: Ports, mut engine: Engine, inbox: &Receiver<Task>, stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut batch = Batch::new(64, 64, 65_536);
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < LIFETIME {
+        let now = Now { mono: Time(start.elapsed().as_nanos() as u64), unix: 0 };
+        let due = ports.poll_timeout().map_or(Duration::from_secs(1), |time| time.since(now.mono));
+        let ready = ports.wait(Some(due)).unwrap();
+        let now = Now { mono: Time(start.elapsed().as_nanos() as u64), unix: 0 };
+        if ready.packets {
+            ports.receive(&mut batch);
+            batch.received_mut().iter_mut().for_each(&mut engine);
+            ports.transmit(now, &mut batch);
+            batch.clear();
+        }
+        if ready.events || ports.poll_timeout().is_some_and(|time| time <= now.mono) {
+            ports.handle_events(now).unwrap();
+        }
+        while let Ok(task) = inbox.try_recv() {
+            task(&mut ports, &mut batch, now);
+            batch.clear();
+        }
+    }
+}

@@ -173,6 +173,10 @@ def tcp_syn(source_port, destination_port):
         + struct.pack(">BBH", 2, 4, 1360)
 
 
+def tcp_ack(source_port, destination_port):
+    return struct.pack(">HHIIBBHHH", source_port, destination_port, 0x0A0B0C0D, 0x01020305, 5 << 4, 0x10, 65535, 0, 0)
+
+
 def icmp_message(kind, code, rest, body):
     message = struct.pack(">BBH", kind, code, 0) + rest + body
     return message[:2] + struct.pack(">H", checksum(message)) + message[4:]
@@ -371,7 +375,7 @@ def icmp_error():
     rest = struct.pack(">BBHHH", 3, 4, 0, 0, 1400) + quoted
     header = key_tlvs("hub", "branch", 3, [tlv(20, ipaddress.ip_address("10.2.0.1").packed)])
     parts = metadata(v, "hub", "branch", header, tlv(6, UUID), rest)
-    return on_waypoints(v, "hub", "branch", UDP, REVERSE_PORTS, parts)
+    return on_waypoints(v, "hub", "branch", TCP, None, parts, tcp=tcp_ack(*REVERSE_PORTS))
 
 
 def fragment():

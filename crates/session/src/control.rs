@@ -44,7 +44,7 @@ impl Engine {
             hop.handshake.disabled();
         }
         match control {
-            Control::KeepAlive => self.pass_on(index),
+            Control::KeepAlive => self.pass_on(now, index),
             Control::EnableMetadata if side == Side::Responder => {
                 let epoch = hop.epoch;
                 self.retell(now, index, epoch);
@@ -60,10 +60,10 @@ impl Engine {
     }
 
     /// The session came with a message that is not forwarded: the next router has to hear of it too.
-    fn pass_on(&mut self, index: Index) {
+    fn pass_on(&mut self, now: Now, index: Index) {
         let next = self.table.get(index).and_then(|session| session.leg(Side::Responder).hop);
         if next.is_some_and(|hop| hop.handshake.phase() == Phase::Telling) {
-            self.announcements.push_back(index);
+            self.announce_soon(now, index);
         }
     }
 

@@ -4,8 +4,10 @@
 //! `established`; the first packet of a host in `first`; metadata in `peer` (after `open` verified
 //! it); ICMP errors in `relay`. All of them end in `Engine::send_on` or in a verdict.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairway_crypto::Keyring;
 use fairway_peering::Peering;
@@ -21,6 +23,7 @@ use rand_core::{RngCore, SeedableRng};
 use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
+use crate::handshake::Phase;
 use crate::headers;
 use crate::key::FlowKey;
 use crate::liveness::Liveness;
@@ -34,6 +37,8 @@ use crate::timers::Wheel;
 pub(crate) const DEFAULT_MTU: u32 = 1500;
 /// How many sessions one call of [`Engine::handle_timeout`] looks at.
 const SESSIONS_PER_TIMEOUT: usize = 512;
+/// How often a session is announced, a second after the first time and ever later.
+const ANNOUNCEMENTS: u8 = 4;
 /// How many events wait for [`Engine::poll_event`] before further ones are forgotten.
 const EVENTS: usize = 1024;
 
@@ -56,8 +61,9 @@ pub struct Engine {
     pub(crate) counters: Counters,
     pub(crate) drops: Drops,
     pub(crate) events: VecDeque<Event>,
-    /// Sessions whose metadata is to be sent without waiting for a packet.
-    pub(crate) announcements: VecDeque<Index>,
+    /// Sessions whose metadata is to be sent without waiting for a packet: when, which, and how often
+    /// that was tried.
+    announcements: BinaryHeap<Reverse<(Time, Index, u8)>>,
     /// Sessions whose next router restarted and has to be told anew.
     pub(crate) restarts: VecDeque<Index>,
     /// Decrypted payload section of the packet in hand.
@@ -98,7 +104,7 @@ impl Engine {
             counters: Counters::default(),
             drops: Drops::new(),
             events: VecDeque::with_capacity(EVENTS),
-            announcements: VecDeque::new(),
+            announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
             segment: Some(Box::new(new_slot())),
@@ -246,18 +252,39 @@ impl Engine {
             if let Some(index) = self.restarts.pop_front() {
                 self.retell(now, index, 0);
             }
-            let Some(index) = self.announcements.pop_front() else { break };
+            let due = self.announcements.peek().is_some_and(|Reverse((due, ..))| *due <= now.mono);
+            let Some(Reverse((_, index, tries))) = due.then(|| self.announcements.pop()).flatten() else {
+                if self.restarts.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            let next = self.table.get(index).and_then(|session| session.leg(Side::Responder).hop);
+            if next.is_none_or(|hop| hop.handshake.phase() == Phase::Settled) {
+                continue;
+            }
             self.send_keep_alive(now, index, Side::Responder, outlet);
+            if tries + 1 < ANNOUNCEMENTS {
+                let due = now.mono + Duration::from_secs(1 << tries);
+                self.announcements.push(Reverse((due, index, tries + 1)));
+            }
         }
+    }
+
+    /// Has the next router told of a session without waiting for a packet, and again until it
+    /// answers: it may have restarted too recently to believe what it hears.
+    pub(crate) fn announce_soon(&mut self, now: Now, index: Index) {
+        self.announcements.push(Reverse((now.mono, index, 0)));
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if !self.announcements.is_empty() || !self.restarts.is_empty() {
+        if !self.restarts.is_empty() {
             return Some(Time::ZERO);
         }
-        [self.wheel.next_deadline(), self.peering.poll_timeout()].into_iter().flatten().min()
+        let announcement = self.announcements.peek().map(|Reverse((due, ..))| *due);
+        [self.wheel.next_deadline(), self.peering.poll_timeout(), announcement].into_iter().flatten().min()
     }
 
     /// The next thing an operator should hear of.

@@ -198,7 +198,7 @@ impl Engine {
             hop.handshake.restart();
         }
         self.counters.increment(Counter::SessionsRetriggered);
-        self.announcements.push_back(index);
+        self.announce_soon(now, index);
     }
 
     /// A new session on a pair of ports that is in use. The old one gives way at once, unless this

@@ -4,8 +4,6 @@
 //! more than a second late, and is put back when it was active meanwhile. So a packet never touches
 //! the wheel. Deadlines beyond the horizon are clamped to it.
 
-use core::time::Duration;
-
 use fairway_types::Time;
 
 const SLOTS: u64 = 4096;
@@ -106,9 +104,6 @@ impl Wheel {
         Some(Time((self.tick + distance) * SECOND))
     }
 }
-
-/// The longest delay the wheel keeps exactly.
-pub(crate) const HORIZON: Duration = Duration::from_secs(SLOTS - 1);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use crate::elements::{self, Authority, DeniedResponse, InterfaceType, Permission
 use crate::fault::Fault;
 use crate::generate::Fabric;
 use crate::graph::Graph;
-use crate::names;
+use crate::names::{self, parent};
 use crate::path;
 use crate::routes::{self, Egresses};
 
@@ -326,11 +326,6 @@ pub(crate) fn takes_members(interface: &elements::NetworkInterface, neighborhood
     interface.tenant.is_none()
         && interface.kind != InterfaceType::Fabric
         && interface.neighborhoods.iter().any(|own| own.name == neighborhood)
-}
-
-/// What follows the first dot.
-pub(crate) fn parent(name: &str) -> Option<&str> {
-    name.split_once('.').map(|(_, parent)| parent)
 }
 
 /// The path of a network-interface.

@@ -86,13 +86,19 @@ pub(crate) fn source(text: &str) -> Option<Source<'_>> {
     sound.then_some(Source { tenant: Some(tenant), prefix })
 }
 
+/// The name of the parent in a hierarchy: what follows the first dot.
+pub(crate) fn parent(name: &str) -> Option<&str> {
+    name.split_once('.').map(|(_, parent)| parent)
+}
+
 /// The candidate most like `written`, if one is alike enough to be meant.
 pub(crate) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if written.len() > 64 {
         return None;
     }
     candidates
-        .take(20_000)
+        .filter(|candidate| candidate.len().abs_diff(written.len()) <= candidate.len().max(3) / 3)
+        .take(5_000)
         .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
         .filter(|&(distance, candidate)| distance <= candidate.len().max(3) / 3)
         .min()

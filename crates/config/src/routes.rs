@@ -5,7 +5,6 @@
 //! Distance falls at every hop, so sessions cannot loop, and a router with several such peers has
 //! somewhere to go when the best one is down.
 
-use core::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -68,7 +67,7 @@ pub(crate) fn generate(
         .iter()
         .filter_map(|route| Some((route.service_name.as_str(), route.peer.as_deref()?)))
         .collect();
-    let search = Search { graph, position, found: RefCell::default() };
+    let mut search = Search { graph, position, found: HashMap::new() };
     let mut generated = Vec::new();
     for service in authority.services.iter().filter(|service| service.share_service_routes) {
         let Some(exits) = egresses.of(&service.name).filter(|exits| !exits.contains_key(&position)) else {
@@ -101,17 +100,20 @@ fn origin(fabric: &Fabric, exits: &BTreeMap<usize, (u32, &str)>, egress: usize) 
     Some(path::entry(&path::router(&router.name), "service-route", &[("name", route)]))
 }
 
+/// Egress routers with the cost of their service-routes.
+type Exits = Vec<(usize, u32)>;
+
 /// Searches of one router; services that leave at the same routers share one.
 struct Search<'a> {
     graph: &'a Graph,
     position: usize,
-    found: RefCell<HashMap<Vec<(usize, u32)>, Rc<[Downstream]>>>,
+    found: HashMap<Exits, Rc<[Downstream]>>,
 }
 
 impl Search<'_> {
-    fn downstream(&self, exits: &BTreeMap<usize, (u32, &str)>) -> Rc<[Downstream]> {
-        let key: Vec<(usize, u32)> = exits.iter().map(|(&egress, &(cost, _))| (egress, cost)).collect();
-        if let Some(found) = self.found.borrow().get(&key) {
+    fn downstream(&mut self, exits: &BTreeMap<usize, (u32, &str)>) -> Rc<[Downstream]> {
+        let key: Exits = exits.iter().map(|(&egress, &(cost, _))| (egress, cost)).collect();
+        if let Some(found) = self.found.get(&key) {
             return Rc::clone(found);
         }
         let reached = self.graph.towards(&key, self.position);
@@ -121,7 +123,7 @@ impl Search<'_> {
         };
         let downstream: Rc<[Downstream]> =
             self.graph.peers(self.position).iter().filter_map(|&(peer, _)| nearer(peer)).collect();
-        self.found.borrow_mut().insert(key, Rc::clone(&downstream));
+        self.found.insert(key, Rc::clone(&downstream));
         downstream
     }
 }

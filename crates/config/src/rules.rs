@@ -1,11 +1,11 @@
 //! What no single element can tell: rules that span elements, and what is allowed but hardly meant.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::elements::{Authority, InterfaceType};
 use crate::fault::Fault;
 use crate::generate::Fabric;
-use crate::model::{parent, takes_members};
+use crate::model::takes_members;
 use crate::path;
 
 mod fabric;
@@ -21,7 +21,6 @@ const MAX_PATHS: u64 = 4_000_000;
 /// missing, because else it may be there and merely wrong.
 pub(crate) fn check(authority: &Authority, complete: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
-    hierarchy(authority, complete, &mut faults);
     memberships(authority, complete, &mut faults);
     for service in &authority.services {
         service::check(service, &mut faults);
@@ -42,29 +41,6 @@ pub(crate) fn check(authority: &Authority, complete: bool) -> Vec<Fault> {
         service::check_usefulness(authority, &mut faults);
     }
     faults
-}
-
-/// Parents of tenants and services exist.
-fn hierarchy(authority: &Authority, complete: bool, faults: &mut Vec<Fault>) {
-    if !complete {
-        return;
-    }
-    let tenants = authority.tenants.iter().map(|tenant| tenant.name.as_str());
-    let services = authority.services.iter().map(|service| service.name.as_str());
-    check_parents("tenant", tenants, faults);
-    check_parents("service", services, faults);
-}
-
-fn check_parents<'a>(list: &str, names: impl Iterator<Item = &'a str> + Clone, faults: &mut Vec<Fault>) {
-    let known: HashSet<&str> = names.clone().collect();
-    for name in names {
-        if let Some(parent) = parent(name).filter(|parent| !known.contains(parent)) {
-            let problem = format!("is a child of '{parent}', and there is no {list} of that name");
-            let fix = format!("add the {list} '{parent}', or write the name without dots");
-            let fault = Fault::error(path::child(&path::named(list, name), "name"), problem, fix);
-            faults.push(fault.with_value(format_args!("'{name}'")));
-        }
-    }
 }
 
 /// A prefix makes one tenant only, on interfaces that exist.

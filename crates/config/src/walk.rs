@@ -16,7 +16,7 @@ use crate::schema::{AUTHORITY, Kind, Node, Target, Type};
 /// How many faults are listed; what is more only repeats them.
 const MAX_FAULTS: usize = 1_000;
 /// How many times a similar name is searched for.
-const MAX_SUGGESTIONS: usize = 200;
+const MAX_SUGGESTIONS: usize = 50;
 
 /// What a walk found.
 pub(crate) struct Walked {
@@ -246,6 +246,7 @@ impl<'a> Walker<'a> {
                 self.interfaces = interface_names(element);
             }
             let entry = self.entry(element, &list, &path);
+            self.check_parent(&list, element, &path);
             if keys.is_some_and(|keys| !seen.insert(keys)) {
                 let problem = format!("a second {} with the same {}", list.name, list.keys.join(" and "));
                 self.report(Fault::error(path, problem, "rename one of them, or join the two"));
@@ -254,6 +255,25 @@ impl<'a> Walker<'a> {
             }
         }
         Some(Value::Array(values))
+    }
+
+    /// The parent of a tenant or a service exists.
+    fn check_parent(&mut self, list: &List, element: &Json, path: &str) {
+        let target = match list.name {
+            "tenant" => Target::Tenant,
+            "service" => Target::Service,
+            _ => return,
+        };
+        let Some(name) = element.member("name").and_then(Json::text) else { return };
+        let known = self.targets.get(&target);
+        if let Some(parent) =
+            names::parent(name).filter(|parent| !known.is_some_and(|known| known.contains(parent)))
+        {
+            let problem = format!("is a child of '{parent}', and there is no {} of that name", list.name);
+            let fix = format!("add the {} '{parent}', or write the name without dots", list.name);
+            let fault = Fault::error(path::child(path, "name"), problem, fix);
+            self.report(fault.with_value(format_args!("'{name}'")));
+        }
     }
 
     fn entry(&mut self, element: &'a Json, list: &List, path: &str) -> Option<Value> {
@@ -312,7 +332,8 @@ impl<'a> Walker<'a> {
         if names.is_some_and(|names| names.contains(name)) {
             return true;
         }
-        let mut candidates: Vec<&str> = names.into_iter().flatten().copied().collect();
+        let searched = self.suggestions < MAX_SUGGESTIONS;
+        let mut candidates: Vec<&str> = names.into_iter().flatten().copied().filter(|_| searched).collect();
         candidates.sort_unstable();
         let fix = match self.suggest(name, candidates.iter().copied()) {
             Some(near) => format!("did you mean '{near}'?"),
@@ -464,7 +485,7 @@ fn protocol_names() -> String {
 fn listed(candidates: &[&str]) -> String {
     match candidates {
         [] => String::new(),
-        [all @ ..] if all.len() <= 8 => format!(": {}", all.join(", ")),
+        all if all.len() <= 8 => format!(": {}", all.join(", ")),
         [first @ .., _] => format!(": {}, …", first.get(..8).unwrap_or(first).join(", ")),
     }
 }

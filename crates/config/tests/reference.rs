@@ -1,5 +1,6 @@
 //! `docs/configuration.md` is generated from `yang/`. `FAIRWAY_UPDATE=1 cargo test -p fairway-config
 //! --test reference` writes it; without the variable the test tells whether it is up to date.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -25,6 +26,35 @@ files that hold them.
 In the tables, **bold** members must be given; all others may be left out. A range holds its bounds.
 ";
 
+const RULES: &str = "
+## Rules that span elements
+
+A document is refused when
+
+- a prefix is a member of two tenants in the same neighborhood;
+- two lines of one access-policy mean the same source;
+- a gateway is not on a prefix of its interface, or is the interface's own address;
+- an address is that of two interfaces of a router, or of two routers in one neighborhood;
+- an address is unspecified, loopback, multicast, link-local or broadcast;
+- two device-interfaces or host-interfaces are the same Linux device;
+- an adjacency leads to an address of a family that its interface has no address of;
+- a service-route leads to a router that is no peer;
+- neighborhoods make more than 4,000,000 paths, or more than 65,535 on one router.
+
+A warning is given, and the document accepted, when
+
+- a prefix has bits set behind its length, or port ranges overlap;
+- a service has no address, no service-route anywhere, or nobody who may reach it;
+- a fabric interface has no peers, or a tenant;
+- a neighborhood of an external interface, or a member of a tenant, has no effect;
+- no path leads to a configured peer, an adjacency leads to an address that the peer does not have, or nothing leads
+  back;
+- two service-routes of a service lead to the same place;
+- a router has no path to any other router.
+
+Documents have at most 16 MiB, 2,000,000 values and 32 levels. At most 1,000 faults are listed at once.
+";
+
 #[test]
 fn the_reference_is_up_to_date() {
     let reference = render();
@@ -43,6 +73,7 @@ fn render() -> String {
     let authority = yang::load(&support::repository("yang"));
     let mut text = INTRODUCTION.to_owned();
     section(&mut text, &authority, "fairway:authority");
+    text.push_str(RULES);
     text
 }
 
@@ -56,7 +87,7 @@ fn section(text: &mut String, node: &Node, path: &str) {
         text.push_str(".\n");
     }
     for rule in &node.rules {
-        writeln!(text, "\nRefused when {rule}.").unwrap();
+        writeln!(text, "\nRefused: {rule}.").unwrap();
     }
     if !node.children.is_empty() {
         text.push_str("\n| member | type | default | description |\n|---|---|---|---|\n");
@@ -75,7 +106,7 @@ fn row(text: &mut String, node: &Node, parent: &Node, path: &str) {
     let needed = node.mandatory || parent.keys.contains(&node.name);
     let name = if needed { format!("**`{}`**", node.name) } else { format!("`{}`", node.name) };
     let ty = match (&node.ty, node.kind) {
-        (Some(ty), Kind::LeafList) => format!("array of {}", describe(ty)),
+        (Some(ty), Kind::LeafList) => format!("array, each: {}", describe(ty)),
         (Some(ty), _) => describe(ty),
         (None, Kind::List) => format!("[array of objects](#{})", anchor(&format!("{path}/{}", node.name))),
         (None, _) => format!("[object](#{})", anchor(&format!("{path}/{}", node.name))),
@@ -84,7 +115,7 @@ fn row(text: &mut String, node: &Node, parent: &Node, path: &str) {
     let default = node.default.as_ref().map_or(String::new(), |default| format!("`{default}`"));
     let mut description = first_paragraph(node);
     for rule in node.rules.iter().filter(|_| !has_section(node)) {
-        write!(description, " Refused when {rule}.").unwrap();
+        write!(description, " Refused: {rule}.").unwrap();
     }
     if node.choice.is_some() {
         description.push_str(" Exactly one of these is given.");
@@ -107,7 +138,14 @@ fn describe(ty: &Type) -> String {
         "enumeration" => "word".to_owned(),
         "leafref" => format!(
             "name of a {}",
-            ty.path.as_ref().unwrap().rsplit('/').nth(1).unwrap().replace("fairway:", "")
+            ty.path
+                .as_ref()
+                .unwrap()
+                .rsplit('/')
+                .nth(1)
+                .unwrap()
+                .replace("fairway:", "")
+                .replace("security", "security policy")
         ),
         "inet:ip-prefix" => "IPv4 or IPv6 prefix".to_owned(),
         "inet:ip-address-no-zone" => "IPv4 or IPv6 address".to_owned(),
@@ -127,6 +165,9 @@ fn string(ty: &Type) -> String {
         "access-source" => "`TENANT`, `PREFIX` or `TENANT@PREFIX`".to_owned(),
         "file-name" => format!("file name of up to {max} characters"),
         "device-name" => format!("device name of up to {max} characters"),
+        "route-name" => {
+            format!("name of up to {max} letters, digits and `_`, joined by single `-`, `.` or `@`")
+        }
         _ => format!("name of up to {max} letters, digits and `_`, joined by single `-` or `.`"),
     }
 }

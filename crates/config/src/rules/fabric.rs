@@ -28,6 +28,7 @@ pub(super) fn check(authority: &Authority, fabric: &Fabric, complete: bool, faul
         let peers: BTreeSet<usize> = paths.iter().map(|path| path.peer).collect();
         check_route_peers(fabric, router, &peers, faults);
         check_adjacencies(fabric, router, &paths, faults);
+        check_peers(fabric, router, &peers, faults);
         check_interfaces(fabric, router, &paths, &members, faults);
         if peers.is_empty() && fabric.routers.len() > 1 {
             let fix = "put one of its fabric interfaces into a neighborhood with another router";
@@ -100,30 +101,60 @@ fn check_route_peers(fabric: &Fabric, router: &Router, peers: &BTreeSet<usize>, 
     }
 }
 
+/// What a router has to offer to those who lead to it.
+struct Offer {
+    addresses: HashSet<IpAddr>,
+    /// Remote and local waypoint of its paths.
+    paths: HashSet<(IpAddr, Option<IpAddr>)>,
+}
+
+impl Offer {
+    fn of(fabric: &Fabric, position: usize) -> Self {
+        let interfaces =
+            fabric.routers.get(position).into_iter().flat_map(|router| router.network_interfaces());
+        let addresses = interfaces.flat_map(|(_, _, interface)| &interface.addresses);
+        Self {
+            addresses: addresses.map(|address| address.ip_address).collect(),
+            paths: fabric.paths_of(position).iter().map(|path| (path.remote, path.local)).collect(),
+        }
+    }
+}
+
 /// Configured adjacencies lead to an address that the peer has, and the peer leads back.
 fn check_adjacencies(fabric: &Fabric, router: &Router, paths: &[PathSpec], faults: &mut Vec<Fault>) {
+    let mut offers: HashMap<usize, Offer> = HashMap::new();
     for spec in paths.iter().filter(|spec| spec.made_by.is_none()) {
         let Some(peer) = fabric.routers.get(spec.peer).filter(|peer| peer.name != router.name) else {
             continue;
         };
-        let owner = peer
-            .network_interfaces()
-            .map(|(_, _, interface)| interface)
-            .find(|interface| interface.addresses.iter().any(|address| address.ip_address == spec.remote));
+        let offer = offers.entry(spec.peer).or_insert_with(|| Offer::of(fabric, spec.peer));
+        let owned = offer.addresses.contains(&spec.remote);
+        let leads_back = spec.local.is_some_and(|local| offer.paths.contains(&(local, Some(spec.remote))));
+        if owned && leads_back {
+            continue;
+        }
         let Some(interface) = path_of(router, spec.interface) else { continue };
         let path =
             path::entry(&interface, "adjacency", &[("peer", &peer.name), ("ip-address", &spec.remote)]);
-        let back = fabric.paths_of(spec.peer);
-        if owner.is_none() {
-            let problem = format!("no interface of router '{}' has this address", peer.name);
-            let fix = "mend the address; leave it if a NAT stands before the peer";
-            faults
-                .push(Fault::warning(path::child(&path, "ip-address"), problem, fix).with_value(spec.remote));
-        } else if !back.iter().any(|back| Some(back.remote) == spec.local && back.local == Some(spec.remote))
-        {
+        faults.push(if owned {
             let problem = format!("router '{}' has no adjacency back from there", peer.name);
             let fix = "add the adjacency there too, or put both interfaces into one neighborhood";
-            faults.push(Fault::warning(path, problem, fix));
+            Fault::warning(path, problem, fix)
+        } else {
+            let problem = format!("no interface of router '{}' has this address", peer.name);
+            let fix = "mend the address; leave it if a NAT stands before the peer";
+            Fault::warning(path::child(&path, "ip-address"), problem, fix).with_value(spec.remote)
+        });
+    }
+}
+
+/// Configured peers are reached by some path.
+fn check_peers(fabric: &Fabric, router: &Router, peers: &BTreeSet<usize>, faults: &mut Vec<Fault>) {
+    for peer in &router.peers {
+        if fabric.position(&peer.name).is_none_or(|position| !peers.contains(&position)) {
+            let path = path::entry(&path::router(&router.name), "peer", &[("name", &peer.name)]);
+            let fix = "put interfaces of both routers into one neighborhood, or add an adjacency";
+            faults.push(Fault::warning(path, "no path leads to this peer", fix));
         }
     }
 }

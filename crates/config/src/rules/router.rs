@@ -237,6 +237,11 @@ impl<'a> Checker<'a, '_> {
     }
 
     fn routes(&mut self) {
+        let interfaces: HashMap<&str, &NetworkInterface> = self
+            .router
+            .network_interfaces()
+            .map(|(_, _, interface)| (interface.name.as_str(), interface))
+            .collect();
         let mut targets = HashSet::new();
         for route in self.router.service_routes.iter().filter(|route| !route.generated) {
             let path = path::entry(&self.path, "service-route", &[("name", &route.name)]);
@@ -245,8 +250,9 @@ impl<'a> Checker<'a, '_> {
             }
             if let Some(hop) = &route.next_hop
                 && let Some(gateway) = hop.gateway
+                && let Some(interface) = interfaces.get(hop.interface.as_str())
             {
-                self.gateway(&hop.interface, gateway, &path::child(&path, "next-hop/gateway"));
+                self.gateway(interface, gateway, &path::child(&path, "next-hop/gateway"));
             }
             let target = (
                 &route.service_name,
@@ -264,9 +270,7 @@ impl<'a> Checker<'a, '_> {
         }
     }
 
-    fn gateway(&mut self, interface: &str, gateway: IpAddr, path: &str) {
-        let found = self.router.network_interfaces().map(|(_, _, i)| i).find(|i| i.name == interface);
-        let Some(interface) = found else { return };
+    fn gateway(&mut self, interface: &NetworkInterface, gateway: IpAddr, path: &str) {
         let prefixes: Vec<IpNet> = interface
             .addresses
             .iter()

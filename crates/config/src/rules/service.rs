@@ -6,8 +6,7 @@ use ipnet::IpNet;
 
 use crate::elements::{AccessPolicy, Authority, Scope, Service, Transport};
 use crate::fault::Fault;
-use crate::model::parent;
-use crate::names;
+use crate::names::{self, parent};
 use crate::path;
 
 /// Checks one service by itself.

@@ -4,6 +4,7 @@ use super::{AUTHORITY, Kind, Node, Target, Type};
 use crate::names::PROTOCOLS;
 
 #[path = "../../tests/support/mod.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod support;
 use support::yang;
 

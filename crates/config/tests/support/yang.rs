@@ -117,7 +117,9 @@ impl Resolver<'_> {
             _ => Kind::Container,
         };
         let keys = statement.argument_of("key").unwrap_or_default();
-        let rules = statement.all("must").map(|must| must.argument_of("error-message").unwrap());
+        let mut rules: Vec<String> =
+            statement.all("must").map(|must| must.argument_of("error-message").unwrap()).collect();
+        rules.dedup();
         Node {
             name: statement.argument.clone(),
             kind,
@@ -128,7 +130,7 @@ impl Resolver<'_> {
             keys: keys.split_whitespace().map(str::to_owned).collect(),
             max: statement.argument_of("max-elements").map(|max| max.parse().unwrap()),
             description: statement.argument_of("description").unwrap(),
-            rules: rules.collect(),
+            rules,
             choice: choice.map(str::to_owned),
             children: self.nodes(statement, None),
         }

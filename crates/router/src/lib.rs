@@ -7,18 +7,18 @@
 
 pub mod api;
 mod clock;
+mod command;
+mod control;
+mod daemon;
 mod interfaces;
 mod load;
 mod logs;
+mod metrics;
 mod notify;
 mod options;
+mod stop;
+mod views;
+mod worker;
 
+pub use daemon::run;
 pub use options::{LogFormat, LogLevel, Options};
-
-/// Runs a router until SIGTERM or SIGINT.
-///
-/// # Errors
-/// What keeps it from starting, or made its worker end.
-pub fn run(_options: Options) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet")
-}

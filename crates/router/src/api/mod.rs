@@ -17,6 +17,8 @@
 //! A capture is answered by a stream: `capturing`, then a `packet` for each packet, and `captured` at
 //! the end. Any request can be answered by `error`, with what to do about it.
 
+mod answer;
+mod capture;
 pub mod client;
 pub mod request;
 pub(crate) mod server;

@@ -76,7 +76,7 @@ pub struct SessionFilter {
     /// The session's UUID, in hexadecimal with or without hyphens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// The tenant, children not included.
+    /// The tenant, children included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The service.

@@ -95,8 +95,10 @@ pub struct Session {
     pub source: SocketAddr,
     /// The original destination.
     pub destination: SocketAddr,
-    /// The state of the connection: `opening`, `established`, `closing` or `closed` for TCP;
-    /// `unanswered` or `answered` for everything else.
+    /// What this router is to it: `ingress`, `transit`, `egress` or `local`.
+    pub role: String,
+    /// The state of the connection: `syn-sent`, `syn-received`, `open`, `half-closed`, `closing` or
+    /// `reset` for TCP; `unanswered` or `open` for everything else.
     pub state: String,
     /// The service-route it took.
     pub route: Option<String>,

@@ -1,0 +1,192 @@
+//! The life of a router: start, signals, end.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use fairway_crypto::Keyring;
+use fairway_io::Capability;
+use fairway_session::Engine;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tracing::{info, warn};
+
+use crate::api::Refused;
+use crate::api::server::Listener;
+use crate::clock::Clock;
+use crate::command::Handle;
+use crate::control::{self, Control};
+use crate::load::{self, Loaded};
+use crate::notify::Notifier;
+use crate::options::Options;
+use crate::stop::{Stop, TellOnDrop};
+use crate::worker::{Core, RouterPorts};
+use crate::{logs, metrics};
+
+/// Runs a router until SIGTERM or SIGINT.
+///
+/// SIGHUP reloads the configuration. The calling thread must be the only one: signals are blocked
+/// and capabilities given up for it and all threads started from it.
+///
+/// # Errors
+/// What keeps it from starting, or made its worker end.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    logs::start(&options);
+    let signals = Signals::block()?;
+    let clock = Clock::start();
+    let loaded = load::load(&options.config, &options.name).map_err(|refused| refusal(&refused))?;
+    control::log_faults(&loaded.warnings);
+    // All that needs privileges comes before they are given up, and before the first thread.
+    let listener = Listener::bind(&options.socket)?;
+    let metrics = options.metrics.map(metrics::bind).transpose()?;
+    let wanted = RouterPorts::of(&loaded);
+    let ports = wanted.open().context("attach to the interfaces")?;
+    fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up privileges")?;
+
+    let limits = loaded.snapshot.model().limits;
+    let warnings = loaded.warnings.clone();
+    let (handle, tasks) = Handle::new(ports.waker());
+    let engine = engine(loaded, clock)?;
+    let core = Core::new(engine, ports, clock);
+    let (ended, stop) = (Stop::new()?, Stop::new()?);
+    let control =
+        Control::new(options, handle, clock, Notifier::from_environment(), wanted, limits.sessions, warnings);
+    let control = Arc::new(control);
+    let tell = TellOnDrop(ended.clone());
+    let worker = Builder::new().name("worker".into()).spawn(move || {
+        let _tell = tell;
+        core.run(&tasks)
+    })?;
+    let servers = start_servers(listener, metrics, &control, &stop)?;
+    info!(
+        router = control.options.name,
+        config = %control.options.config.display(),
+        socket = %control.options.socket.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "router is forwarding"
+    );
+    control.notifier.ready("forwarding");
+    let result = attend(&control, &signals, &ended);
+    control.notifier.stopping();
+    // A worker that has ended hears nothing, and need not.
+    let _ = control.worker.order(Core::stop);
+    stop.tell();
+    let worked = worker.join().map_err(|_| anyhow!("the worker panicked"));
+    for server in servers {
+        if server.join().is_err() {
+            warn!("a server thread panicked");
+        }
+    }
+    worked??;
+    result?;
+    info!("router has stopped");
+    Ok(())
+}
+
+fn refusal(refused: &Refused) -> anyhow::Error {
+    control::log_faults(&refused.faults);
+    let first = refused.faults.iter().find(|fault| fault.severity == "error");
+    let Some(fault) = first.or(refused.faults.first()) else {
+        return anyhow!("the configuration is refused");
+    };
+    let others = refused.faults.len() as u64 - 1 + refused.more;
+    let others = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+    anyhow!("the configuration is refused: {}: {}; fix: {}{others}", fault.path, fault.problem, fault.fix)
+}
+
+fn engine(loaded: Loaded, clock: Clock) -> anyhow::Result<Engine> {
+    let now = clock.now();
+    let mut keyring = Keyring::new();
+    keyring.replace(&loaded.snapshot.model().router, loaded.keys, now.unix)?;
+    let mut seed = [0; 32];
+    let mut boot_id = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    getrandom::fill(&mut boot_id).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    Ok(Engine::new(loaded.snapshot, keyring, seed, u64::from_ne_bytes(boot_id), now))
+}
+
+fn start_servers(
+    listener: Listener,
+    metrics: Option<std::net::TcpListener>,
+    control: &Arc<Control>,
+    stop: &Stop,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut servers = Vec::new();
+    let (shared, told) = (Arc::clone(control), stop.clone());
+    let api = Builder::new().name("api".into()).spawn(move || listener.serve(&shared, &told))?;
+    servers.push(api);
+    if let Some(metrics) = metrics {
+        let (shared, told) = (Arc::clone(control), stop.clone());
+        let server =
+            Builder::new().name("metrics".into()).spawn(move || metrics::serve(&metrics, &shared, &told));
+        servers.push(server?);
+    }
+    Ok(servers)
+}
+
+/// Answers signals and the watchdog until it is time to end.
+fn attend(control: &Control, signals: &Signals, ended: &Stop) -> anyhow::Result<()> {
+    let interval = control.notifier.watchdog_interval();
+    let mut watched = control.clock.mono();
+    loop {
+        let mut entries = [
+            PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+        ];
+        // An interrupted wait is just another round.
+        let _ = poll(&mut entries, patience(interval));
+        if ended.is_told() {
+            bail!("the worker has ended");
+        }
+        match signals.next()? {
+            Some(Signal::SIGHUP) => {
+                info!("reloading the configuration (SIGHUP)");
+                // Whatever comes of it is logged there.
+                let _ = control.reload();
+            }
+            Some(signal) => {
+                info!(signal = signal.as_str(), "stopping");
+                return Ok(());
+            }
+            None => {}
+        }
+        let now = control.clock.mono();
+        if interval.is_some_and(|interval| now.since(watched) >= interval / 2)
+            && control.worker.ask(|_| ()).is_ok()
+        {
+            control.notifier.alive();
+            watched = now;
+        }
+    }
+}
+
+fn patience(interval: Option<Duration>) -> PollTimeout {
+    interval
+        .map_or(PollTimeout::NONE, |interval| PollTimeout::try_from(interval / 2).unwrap_or(PollTimeout::MAX))
+}
+
+/// Signals as something to wait for.
+struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks the signals the router answers, for this thread and all it starts.
+    fn block() -> anyhow::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+            set.add(signal);
+        }
+        set.thread_block().context("block signals")?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        Ok(Self(fd.context("wait for signals")?))
+    }
+
+    fn next(&self) -> anyhow::Result<Option<Signal>> {
+        let info = self.0.read_signal().context("read a signal")?;
+        Ok(info
+            .and_then(|info| i32::try_from(info.ssi_signo).ok())
+            .and_then(|number| Signal::try_from(number).ok()))
+    }
+}

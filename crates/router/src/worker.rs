@@ -1,0 +1,282 @@
+//! The worker: one thread that owns the engine and the interfaces.
+//!
+//! A round is: wait, receive, decide, send; then what the kernel reported, what is due, and what
+//! others asked for. Each part of a round is bounded, so that none starves the others.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use anyhow::Context;
+use fairway_io::{PortEvent, Ports};
+use fairway_session::{Applied, Engine, Event};
+use fairway_types::model::RouterModel;
+use fairway_types::{Batch, InterfaceId, Time};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::command::Task;
+use crate::interfaces;
+use crate::load::Loaded;
+use crate::logs::Limiter;
+
+/// Packets received at once.
+const RECEIVE: usize = 64;
+/// Packets the engine may make at once.
+const EMIT: usize = 512;
+/// The longest packet the engine makes: a segment on a link with jumbo frames.
+const EMIT_BYTES: usize = 9728;
+/// Batches in one round.
+const BATCHES: usize = 8;
+/// Tasks in one round.
+const TASKS: usize = 4;
+/// Events logged in one round.
+const EVENTS: usize = 32;
+/// The longest wait, so that a clock or a driver that misbehaves costs seconds, not for ever.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the worker owns.
+pub(crate) struct Core {
+    pub(crate) engine: Engine,
+    pub(crate) ports: Ports,
+    pub(crate) batch: Batch,
+    pub(crate) clock: Clock,
+    limiter: Limiter,
+    stopping: bool,
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine, ports: Ports, clock: Clock) -> Self {
+        let mut core = Self {
+            engine,
+            ports,
+            batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES),
+            clock,
+            limiter: Limiter::default(),
+            stopping: false,
+        };
+        core.examine_interfaces();
+        core
+    }
+
+    /// Runs until told to stop, or the ports fail.
+    pub(crate) fn run(mut self, tasks: &Receiver<Task>) -> anyhow::Result<()> {
+        let mut waiting = false;
+        while !self.stopping {
+            let timeout = if waiting { Duration::ZERO } else { self.timeout() };
+            let ready = self.ports.wait(Some(timeout)).context("wait for packets")?;
+            if ready.packets {
+                self.forward();
+            }
+            self.attend(ready.events);
+            waiting = self.perform(tasks);
+        }
+        self.say_goodbye();
+        Ok(())
+    }
+
+    fn timeout(&self) -> Duration {
+        let now = self.clock.mono();
+        let due = [self.engine.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten().min();
+        due.map_or(LONGEST_WAIT, |due| due.since(now).min(LONGEST_WAIT))
+    }
+
+    /// Receives, decides and sends, a bounded number of batches.
+    fn forward(&mut self) {
+        for _ in 0..BATCHES {
+            if self.ports.receive(&mut self.batch) == 0 {
+                break;
+            }
+            let now = self.clock.now();
+            self.engine.process(now, &mut self.batch);
+            self.ports.transmit(now, &mut self.batch);
+            self.batch.clear();
+        }
+    }
+
+    /// Does what the kernel reported and what is due.
+    fn attend(&mut self, reported: bool) {
+        let now = self.clock.now();
+        if reported || is_due(self.ports.poll_timeout(), now.mono) {
+            if let Err(error) = self.ports.handle_events(now) {
+                self.report(now.mono, "netlink", || warn!(%error, "the kernel's reports cannot be read"));
+            }
+            for _ in 0..EVENTS {
+                let Some(event) = self.ports.poll_event() else { break };
+                self.port_changed(now.mono, event);
+            }
+        }
+        if is_due(self.engine.poll_timeout(), now.mono) {
+            self.engine.handle_timeout(now, &mut self.batch);
+            self.flush();
+        }
+        for _ in 0..EVENTS {
+            let Some(event) = self.engine.poll_event() else { break };
+            self.session_event(now.mono, event);
+        }
+    }
+
+    /// Sends what the engine made.
+    pub(crate) fn flush(&mut self) {
+        self.ports.transmit(self.clock.now(), &mut self.batch);
+        self.batch.clear();
+    }
+
+    /// Runs some of the tasks that wait; says whether more do.
+    fn perform(&mut self, tasks: &Receiver<Task>) -> bool {
+        for _ in 0..TASKS {
+            let Ok(task) = tasks.try_recv() else { return false };
+            task(self);
+        }
+        true
+    }
+
+    /// Goes over to another configuration: both halves, or none.
+    pub(crate) fn apply(&mut self, loaded: Loaded, before: &RouterPorts) -> Result<Applied, String> {
+        let now = self.clock.now();
+        let after = RouterPorts::of(&loaded);
+        self.ports.apply(&after.specs, &after.waypoints).map_err(|error| error.to_string())?;
+        let applied = match self.engine.apply(now, loaded.snapshot, loaded.keys, &mut self.batch) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.batch.clear();
+                if let Err(error) = self.ports.apply(&before.specs, &before.waypoints) {
+                    warn!(%error, "interfaces of the refused configuration stay");
+                }
+                return Err(error.to_string());
+            }
+        };
+        self.flush();
+        self.examine_interfaces();
+        Ok(applied)
+    }
+
+    /// Ends the worker after this round.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn say_goodbye(&mut self) {
+        let now = self.clock.now();
+        self.engine.shut_down(now);
+        self.engine.handle_timeout(now, &mut self.batch);
+        self.flush();
+    }
+
+    /// Tells the engine what it must know of interfaces, and the operator what is wrong with them.
+    fn examine_interfaces(&mut self) {
+        let model = Arc::clone(self.engine.snapshot());
+        let count = u16::try_from(model.model().interfaces.len()).unwrap_or(u16::MAX);
+        for id in (0..count).map(InterfaceId) {
+            self.read_mtu(id);
+            if self.ports.is_up(id) {
+                self.warn_of_addresses(model.model(), id);
+            } else if let Some(interface) = model.model().interface(id) {
+                warn!(interface = %interface.name, device = %interface.device, "interface is down or missing; waiting for it");
+            }
+        }
+    }
+
+    fn read_mtu(&mut self, id: InterfaceId) {
+        if let Some(mtu) = self.ports.mtu(id) {
+            self.engine.set_mtu(id, u32::from(mtu));
+        }
+    }
+
+    fn warn_of_addresses(&self, model: &RouterModel, id: InterfaceId) {
+        let Some(interface) = model.interface(id) else { return };
+        for address in interfaces::missing_addresses(interface, &self.ports.addresses(id)) {
+            warn!(
+                interface = %interface.name, %address,
+                "the device does not have this address; waiting for it (ip address add {address} dev {})",
+                interface.device
+            );
+        }
+    }
+
+    fn port_changed(&mut self, now: Time, event: PortEvent) {
+        let snapshot = Arc::clone(self.engine.snapshot());
+        let model = snapshot.model();
+        let named = |id: InterfaceId| model.interface(id).map_or("", |i| i.name.as_str());
+        match event {
+            PortEvent::Up(id) => {
+                self.read_mtu(id);
+                self.report(now, "interface-up", || info!(interface = named(id), "interface is up"));
+                self.warn_of_addresses(model, id);
+            }
+            PortEvent::Down(id) => {
+                self.report(now, "interface-down", || {
+                    warn!(interface = named(id), "interface is down or missing; waiting for it");
+                });
+            }
+            PortEvent::AddressesChanged(id) => self.warn_of_addresses(model, id),
+            PortEvent::MtuChanged(id) => {
+                self.read_mtu(id);
+                let mtu = self.ports.mtu(id);
+                self.report(now, "mtu", || info!(interface = named(id), mtu, "MTU changed"));
+            }
+        }
+    }
+
+    fn session_event(&mut self, now: Time, event: Event) {
+        let snapshot = Arc::clone(self.engine.snapshot());
+        let model = snapshot.model();
+        let path = match event {
+            Event::PathUp(path) | Event::PathDown(path) | Event::WaypointsExhausted(path) => model.path(path),
+            Event::PeerRestarted { .. } | Event::SessionLimitReached | Event::HalfOpenLimitReached => None,
+        };
+        let peer = match event {
+            Event::PeerRestarted { peer, .. } => model.peer(peer),
+            _ => path.and_then(|path| model.peer(path.peer)),
+        };
+        let peer = peer.map(|peer| peer.name.as_str());
+        let (pathway, remote) = (path.map(|p| p.pathway.as_str()), path.map(|p| p.remote.to_string()));
+        let name = event.name();
+        self.report(now, name, || match event {
+            Event::PathUp(_) => info!(event = name, peer, path = pathway, remote, "peer path is up"),
+            Event::PathDown(_) => warn!(event = name, peer, path = pathway, remote, "peer path is down"),
+            Event::WaypointsExhausted(_) => {
+                warn!(
+                    event = name,
+                    peer,
+                    path = pathway,
+                    remote,
+                    "no waypoint ports are left; raise max-way-points or add a path"
+                );
+            }
+            Event::PeerRestarted { sessions, .. } => {
+                info!(event = name, peer, sessions, "peer restarted; its sessions are re-established");
+            }
+            Event::SessionLimitReached | Event::HalfOpenLimitReached => warn!(event = name, "{event}"),
+        });
+    }
+
+    fn report(&mut self, now: Time, kind: &'static str, write: impl FnOnce()) {
+        let Some(withheld) = self.limiter.admit(now, kind) else { return };
+        if withheld > 0 {
+            info!(kind, withheld, "lines of this kind were left out");
+        }
+        write();
+    }
+}
+
+fn is_due(due: Option<Time>, now: Time) -> bool {
+    due.is_some_and(|due| due <= now)
+}
+
+/// What the backend was asked for, kept to be able to go back to it.
+#[derive(Clone, Debug)]
+pub(crate) struct RouterPorts {
+    specs: Vec<fairway_io::PortSpec>,
+    waypoints: Vec<core::net::IpAddr>,
+}
+
+impl RouterPorts {
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        Self { specs: loaded.ports.clone(), waypoints: loaded.waypoints.clone() }
+    }
+
+    pub(crate) fn open(&self) -> Result<Ports, fairway_io::OpenError> {
+        Ports::open(&self.specs, &self.waypoints)
+    }
+}

@@ -402,9 +402,6 @@ pub struct Adjacency {
     pub security: Option<String>,
     /// Liveness detection.
     pub bfd: Bfd,
-    /// The neighborhood that made it.
-    #[serde(skip)]
-    pub(crate) neighborhood: Option<String>,
 }
 
 /// A TUN device by which the router's own host enters the fabric.

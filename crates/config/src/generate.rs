@@ -171,7 +171,7 @@ impl<'a> PathSpec<'a> {
     }
 
     fn adjacency(&self, fabric: &Fabric) -> Option<Adjacency> {
-        let (neighborhood, _) = self.made_by?;
+        self.made_by?;
         Some(Adjacency {
             peer: fabric.routers.get(self.peer)?.name.clone(),
             ip_address: self.remote,
@@ -181,7 +181,6 @@ impl<'a> PathSpec<'a> {
             max_way_points: self.max_way_points,
             security: self.security.map(str::to_owned),
             bfd: self.bfd,
-            neighborhood: Some(neighborhood.to_owned()),
         })
     }
 }

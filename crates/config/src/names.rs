@@ -99,7 +99,7 @@ pub(crate) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a st
     candidates
         .filter(|candidate| candidate.len().abs_diff(written.len()) <= candidate.len().max(3) / 3)
         .take(5_000)
-        .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
+        .map(|candidate| (strsim::osa_distance(written, candidate), candidate))
         .filter(|&(distance, candidate)| distance <= candidate.len().max(3) / 3)
         .min()
         .map(|(_, candidate)| candidate)

@@ -332,13 +332,13 @@ impl<'a> Walker<'a> {
         if names.is_some_and(|names| names.contains(name)) {
             return true;
         }
-        let searched = self.suggestions < MAX_SUGGESTIONS;
-        let mut candidates: Vec<&str> = names.into_iter().flatten().copied().filter(|_| searched).collect();
+        let names = names.filter(|_| self.suggestions < MAX_SUGGESTIONS);
+        let mut candidates: Vec<&str> = names.into_iter().flatten().copied().collect();
         candidates.sort_unstable();
         let fix = match self.suggest(name, candidates.iter().copied()) {
             Some(near) => format!("did you mean '{near}'?"),
             None => {
-                format!("define it under {}, or name one that exists{}", home(target), listed(&candidates))
+                format!("define it under {}{}", home(target), listed(&candidates))
             }
         };
         self.report(
@@ -485,8 +485,10 @@ fn protocol_names() -> String {
 fn listed(candidates: &[&str]) -> String {
     match candidates {
         [] => String::new(),
-        all if all.len() <= 8 => format!(": {}", all.join(", ")),
-        [first @ .., _] => format!(": {}, …", first.get(..8).unwrap_or(first).join(", ")),
+        all if all.len() <= 8 => format!(", or name one that exists: {}", all.join(", ")),
+        [first @ .., _] => {
+            format!(", or name one that exists: {}, …", first.get(..8).unwrap_or(first).join(", "))
+        }
     }
 }
 

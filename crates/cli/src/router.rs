@@ -1,0 +1,84 @@
+//! `fairway router` and `fairway reload`.
+
+use fairway_router::Options;
+use fairway_router::api::{Fault, Nothing, Request, Response, default_socket};
+
+use crate::args::{LogFormat, LogLevel, Reload, RouterArgs};
+use crate::client::Connection;
+use crate::failure::{self, Failure, Outcome};
+use crate::{output, table, units};
+
+/// Runs a router until it is told to end.
+pub fn run(args: RouterArgs) -> Outcome {
+    let options = Options {
+        socket: args.socket.unwrap_or_else(|| default_socket(&args.name)),
+        config: args.config,
+        name: args.name,
+        metrics: args.metrics,
+        log_format: match args.log {
+            LogFormat::Text => fairway_router::LogFormat::Text,
+            LogFormat::Json => fairway_router::LogFormat::Json,
+        },
+        log_level: match args.log_level {
+            LogLevel::Error => fairway_router::LogLevel::Error,
+            LogLevel::Warning => fairway_router::LogLevel::Warning,
+            LogLevel::Info => fairway_router::LogLevel::Info,
+            LogLevel::Debug => fairway_router::LogLevel::Debug,
+        },
+    };
+    fairway_router::run(options).map_err(|error| Failure::refused(format!("{error:#}")))?;
+    Ok(failure::OK)
+}
+
+/// Makes a running router read its configuration again.
+pub fn reload(args: &Reload) -> Outcome {
+    let mut router = Connection::open(&args.socket)?;
+    let response = router.ask(&Request::Reload(Nothing {}))?;
+    if args.json {
+        output::json(&response)?;
+    }
+    match response {
+        Response::Reloaded(reloaded) => {
+            if !args.json {
+                let mut text: String = reloaded.warnings.iter().map(described).collect();
+                text.push_str(&format!(
+                    "Applied. {} kept, {} removed.\n",
+                    units::counted(amount(reloaded.sessions_kept), "session", "sessions"),
+                    reloaded.sessions_removed
+                ));
+                output::text(&text)?;
+            }
+            Ok(failure::OK)
+        }
+        Response::Refused(refused) => {
+            if !args.json {
+                let mut text: String = refused.faults.iter().map(described).collect();
+                if refused.more > 0 {
+                    text.push_str(&format!(
+                        "and {} more\n",
+                        units::counted(amount(refused.more), "fault", "faults")
+                    ));
+                }
+                text.push_str("Refused. The router goes on with the configuration it had.\n");
+                output::text(&text)?;
+            }
+            Ok(failure::REFUSED)
+        }
+        other => Err(router.unexpected(&other)),
+    }
+}
+
+fn amount(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn described(fault: &Fault) -> String {
+    let mut text = table::paragraph(0, &fault.severity, 7, &units::printable(&fault.path));
+    if let Some(value) = &fault.value {
+        text.push_str(&table::paragraph(2, "value", 5, &units::printable(value)));
+    }
+    text.push_str(&table::paragraph(2, "why", 5, &units::printable(&fault.problem)));
+    text.push_str(&table::paragraph(2, "fix", 5, &units::printable(&fault.fix)));
+    text.push('\n');
+    text
+}

@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_remains() {
         if !crate::sys::is_root() {
-            println!("skipped: dropping capabilities needs some");
+            eprintln!("skipped: dropping capabilities needs some");
             return;
         }
         // A thread of its own: capabilities belong to threads.

@@ -136,7 +136,7 @@ impl Assembler {
     }
 
     /// Turns the lower 16 bits from big-endian into a number.
-    pub(crate) fn from_be16(&mut self, register: Reg) {
+    pub(crate) fn be16_to_number(&mut self, register: Reg) {
         self.push(BYTE_SWAP_TO_BIG_ENDIAN, register, 0, 0, 16);
     }
 

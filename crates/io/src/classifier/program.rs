@@ -124,7 +124,7 @@ impl Builder {
     /// R1 = the number of 16 bits in network order at `at`.
     fn number16(&mut self, at: i16) {
         self.asm.load(Size::Half, Reg::R1, Reg::R10, at);
-        self.asm.from_be16(Reg::R1);
+        self.asm.be16_to_number(Reg::R1);
     }
 
     fn link_layer(&mut self) {

@@ -191,7 +191,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
 #[test]
 fn the_program_in_the_kernel_decides_as_the_reference_does() {
     if !crate::sys::is_root() {
-        println!("skipped: loading the classifier needs root");
+        eprintln!("skipped: loading the classifier needs root");
         return;
     }
     let tables = tables();
@@ -232,7 +232,7 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
 #[test]
 fn frames_for_others_are_the_kernels() {
     if !crate::sys::is_root() {
-        println!("skipped: loading the classifier needs root");
+        eprintln!("skipped: loading the classifier needs root");
         return;
     }
     let classifier = Classifier::load().unwrap();
@@ -248,7 +248,7 @@ fn frames_for_others_are_the_kernels() {
 #[test]
 fn tables_change_by_their_difference() {
     if !crate::sys::is_root() {
-        println!("skipped: loading the classifier needs root");
+        eprintln!("skipped: loading the classifier needs root");
         return;
     }
     let mut classifier = Classifier::load().unwrap();

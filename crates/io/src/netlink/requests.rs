@@ -94,6 +94,19 @@ impl Requests {
         })
     }
 
+    /// Keeps IPv6 from making up a link-local address for a device, and from looking for routers on it.
+    pub(crate) fn refuse_link_local(&mut self, index: u32) -> io::Result<()> {
+        const ADDR_GEN_MODE: u16 = 8; // IFLA_INET6_ADDR_GEN_MODE
+        const NONE: u8 = 1; // IN6_ADDR_GEN_MODE_NONE
+        let mut header = [0u8; 16];
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        self.request(kind::NEW_LINK, 0, &header, |request| {
+            request.nested(libc::IFLA_AF_SPEC, |families| {
+                families.nested(libc::AF_INET6 as u16, |ipv6| ipv6.attribute(ADDR_GEN_MODE, &[NONE]))
+            })
+        })
+    }
+
     /// Gives a device an address.
     pub(crate) fn add_address(&mut self, index: u32, address: IpNet) -> io::Result<()> {
         let (header, flags) = (address_header(index, address), flag::CREATE | flag::REPLACE);

@@ -86,7 +86,9 @@ impl Port {
             Link::Ethernet { socket, .. } => {
                 let room = batch.room().min(BATCH);
                 let first = batch.len();
-                (0..room).for_each(|_| drop(batch.receive()));
+                for _ in 0..room {
+                    batch.receive();
+                }
                 let slots = batch.received_mut().get_mut(first..).unwrap_or_default();
                 let (kept, more) = receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
                 (kept..room).for_each(|_| batch.unreceive());

@@ -132,6 +132,8 @@ impl Ports {
         let device = Device::open(&spec.device).on(&spec.name, "make a TUN device")?;
         let index = Device::index_of(&spec.device).on(&spec.name, "find the TUN device")?;
         let requests = self.watch.requests();
+        // Without IPv6 in the kernel there is nothing to refuse.
+        let _ = requests.refuse_link_local(index);
         requests.set_up(index, spec.mtu).on(&spec.name, "set the TUN device up")?;
         for &address in &spec.addresses {
             requests.add_address(index, address).on(&spec.name, "give the TUN device an address")?;

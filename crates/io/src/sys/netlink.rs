@@ -30,6 +30,8 @@ impl Socket {
     /// A socket that is told of changes in `groups` and never waits.
     pub(crate) fn for_changes(groups: &[libc::c_uint]) -> io::Result<Self> {
         let socket = Self::open(libc::SOCK_NONBLOCK)?;
+        // A socket without an address of its own would miss what the kernel reports.
+        socket.bind()?;
         for group in groups {
             socket.set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)?;
         }
@@ -46,6 +48,21 @@ impl Socket {
             socket.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &QUEUE)?;
         }
         Ok(socket)
+    }
+
+    fn bind(&self) -> io::Result<()> {
+        // SAFETY: sockaddr_nl is plain data; all zero asks the kernel for an address.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        // SAFETY: `address` is a live sockaddr_nl, and its size is passed.
+        let result = unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_nl>() as libc::socklen_t,
+            )
+        };
+        check(result).map(drop)
     }
 
     fn set<T>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {

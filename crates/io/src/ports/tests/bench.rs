@@ -38,10 +38,9 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Raises the bench; `None`, with a printed reason, without the rights to.
-    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
     pub(super) fn raise() -> Option<Self> {
         if !is_root() {
-            println!("skipped: network namespaces need root");
+            eprintln!("skipped: network namespaces need root");
             return None;
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);

@@ -55,7 +55,7 @@ fn tcp_crosses_with_every_offload_setting() {
         for target in ["10.77.2.2", "2001:db8:77:2::2"] {
             for direction in ["", "-R"] {
                 let rate = iperf(&bench, &format!("-c {target} -t 1 {direction}"));
-                println!("offloads {settings}, {target} {direction}: {rate:.2} Gbit/s");
+                eprintln!("offloads {settings}, {target} {direction}: {rate:.2} Gbit/s");
                 assert!(rate > 0.05, "offloads {settings}, {target} {direction}: {rate} Gbit/s");
             }
         }
@@ -69,7 +69,7 @@ fn tcp_crosses_with_every_offload_setting() {
     let drops = forwarder.ask(|ports, _, _| {
         ports.status().iter().map(|s| s.statistics.drops().collect::<Vec<_>>()).collect::<Vec<_>>()
     });
-    println!("drops: {drops:?}");
+    eprintln!("drops: {drops:?}");
 }
 
 /// Not a test of anything: prints what this machine does, for comparison.
@@ -88,10 +88,10 @@ fn measure() {
         }
         let mut rates: Vec<f64> = (0..3).map(|_| iperf(&bench, "-c 10.77.2.2 -t 3")).collect();
         rates.sort_by(f64::total_cmp);
-        println!("TCP, offloads {settings}: {rates:.2?} Gbit/s");
+        eprintln!("TCP, offloads {settings}: {rates:.2?} Gbit/s");
     }
     let status = forwarder.ask(|ports, _, _| ports.status());
     for port in status {
-        println!("{}: {:?}", port.name, port.statistics);
+        eprintln!("{}: {:?}", port.name, port.statistics);
     }
 }

@@ -1,0 +1,132 @@
+# Everything that is done with this repository. `make` alone says what there is.
+#
+# Recipes run from the top of the repository; what is longer than a line is in tools/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+BINDIR = $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+DESTDIR ?=
+# Whether `make demo` leaves the fabric up: KEEP=1.
+KEEP ?=
+# Whether benchmarks only try that they run: QUICK=1.
+QUICK ?=
+# How long `make fuzz` runs each target, in seconds.
+SECONDS_EACH ?= 60
+
+# Tests and the demonstration share one profile, so that what is shown is what is tested.
+DEBUG_BINARY = target/debug/fairway
+
+.PHONY: help
+help: ## Say what there is
+	@echo 'usage: make TARGET'
+	@echo
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16
+
+# ---- Use
+
+.PHONY: demo
+demo: ## Raise a fabric in network namespaces and let real programs talk across it (KEEP=1 leaves it up)
+	@tools/deps demo
+	@$(MAKE) --no-print-directory build
+	@FAIRWAY=$(DEBUG_BINARY) KEEP=$(KEEP) tools/demo
+
+.PHONY: demo-down
+demo-down: build ## Remove what `make demo KEEP=1` left up
+	@$(DEBUG_BINARY) lab down demo
+
+.PHONY: build
+build: ## Build the fairway command for the demonstration and the tests
+	@$(CARGO) build --locked -p fairway
+
+.PHONY: install
+install: ## Build for speed and install the command, its unit and completions (PREFIX, DESTDIR)
+	@tools/deps build
+	$(CARGO) build --locked --release -p fairway
+	DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' UNITDIR='$(UNITDIR)' PREFIX='$(PREFIX)' tools/install
+
+.PHONY: deps
+deps: ## Install the packages that builds, tests and the demonstration need, where they are missing
+	@tools/deps test
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+
+# ---- Check: `make test` is what CI runs, the fastest failures first
+
+.PHONY: test
+test: format layers scripts documents golden generated clippy units doc e2e licences ## Run everything that CI runs
+
+.PHONY: format
+format: ## Check the format of the code
+	@tools/stage 'format'
+	$(CARGO) fmt --all --check
+
+.PHONY: layers
+layers: ## Check that dependencies point down and that pure crates are pure
+	@tools/stage 'layers'
+	tools/check-layers
+
+.PHONY: scripts
+scripts: ## Check the scripts
+	@tools/stage 'scripts'
+	tools/check-scripts
+
+.PHONY: documents
+documents: ## Check the links of the documents
+	@tools/stage 'documents'
+	tools/check-documents
+
+.PHONY: golden
+golden: ## Check that the golden vectors are those that the independent program computes
+	@tools/stage 'golden vectors'
+	tools/golden-vectors.py --check
+
+.PHONY: generated
+generated: ## Check that generated documents are up to date
+	@tools/stage 'generated documents'
+	$(CARGO) test --locked --workspace --test reference
+
+.PHONY: clippy
+clippy: ## Check the code with clippy
+	@tools/stage 'clippy'
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: units
+units: ## Run unit, property, simulation, hostile-bytes and namespace tests of the crates
+	@tools/stage 'tests of the crates'
+	$(CARGO) test --locked --workspace --exclude fairway-e2e
+
+.PHONY: doc
+doc: ## Build the documentation of the code
+	@tools/stage 'documentation of the code'
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: e2e
+e2e: build ## Run the end-to-end tests: real programs across fabrics in namespaces
+	@tools/stage 'end to end'
+	tools/e2e
+
+.PHONY: licences
+licences: ## Check the dependencies and their licences
+	@tools/stage 'dependencies and licences'
+	tools/check-licences
+
+# ---- Measure, attack
+
+.PHONY: bench
+bench: ## Measure the FIB and the session engine (QUICK=1 only tries that it runs)
+	QUICK=$(QUICK) $(CARGO) bench --locked -p fairway-policy -p fairway-session
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for SECONDS_EACH seconds (needs a nightly compiler and cargo-fuzz)
+	@for target in $$(cd fuzz/fuzz_targets && ls); do \
+		tools/stage "fuzz $${target%.rs}"; \
+		$(CARGO) +nightly fuzz run "$${target%.rs}" -- -max_total_time=$(SECONDS_EACH); \
+	done

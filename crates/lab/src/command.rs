@@ -50,6 +50,16 @@ pub enum LabCommand {
         #[command(flatten)]
         change: Change,
     },
+    /// End a router or service and start it again.
+    Restart {
+        /// The host or router.
+        node: String,
+        /// `router` or the service's name; may be left out when the node has one program.
+        program: Option<String>,
+        /// The laboratory, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+    },
     /// Remove a laboratory.
     Down {
         /// The laboratory, when several are up.
@@ -80,6 +90,10 @@ pub fn run(command: LabCommand) -> Result<ExitCode, LabError> {
         LabCommand::Link { name, lab, from, change } => {
             let report = operations::link(lab.as_deref(), &name, from.as_deref(), &change)?;
             report.senders.iter().map(|sender| format!("{sender}\n")).collect()
+        }
+        LabCommand::Restart { node, program, lab } => {
+            operations::restart(lab.as_deref(), &node, program.as_deref())?;
+            String::new()
         }
         LabCommand::Down { name } => down(name.as_deref())?,
         LabCommand::Wire { plan } => {

@@ -19,6 +19,7 @@ mod operations;
 mod process;
 mod programs;
 pub mod quantity;
+mod starting;
 mod state;
 mod status;
 pub mod topology;
@@ -26,6 +27,6 @@ pub mod wire;
 
 pub use command::{LabCommand, run};
 pub use error::LabError;
-pub use operations::{DownReport, down, exec, link, status, up};
+pub use operations::{DownReport, down, exec, link, restart, status, up};
 pub use state::STATE_DIRECTORY;
 pub use status::{LinkStatus, NodeStatus, ProgramStatus, Status};

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::error::LabError;
 use crate::namespace;
 use crate::network;
-use crate::process;
+use crate::process::{self, Record};
 use crate::programs;
 use crate::state::{self, LinkState, NodeState, State, choose, directory, namespace_name};
 use crate::status::{self, Status};
@@ -161,6 +161,28 @@ pub fn link(lab: Option<&str>, name: &str, from: Option<&str>, change: &Change) 
     Ok(wire::change(control, from, change)?)
 }
 
+/// Ends a program of a node and starts it again, and waits until it is ready: that of the name, or
+/// the node's only one. Without a laboratory's name, the only one that is up is meant.
+///
+/// # Errors
+/// When there is no such program, or it does not end or start.
+pub fn restart(lab: Option<&str>, node: &str, program: Option<&str>) -> Result<(), LabError> {
+    let mut state = State::load(&choose(lab)?)?;
+    let own: Vec<Record> =
+        state.processes.iter().filter(|process| process.launch.owner == node).cloned().collect();
+    let chosen = match program {
+        Some(program) => own.iter().find(|process| process.launch.what == program),
+        None => own.first().filter(|_| own.len() == 1),
+    };
+    let Some(record) = chosen else {
+        let name = program.map_or_else(|| node.to_owned(), |program| format!("{node} {program}"));
+        let pairs = state.processes.iter().map(|process| &process.launch);
+        let known = pairs.map(|launch| format!("{} {}", launch.owner, launch.what)).collect();
+        return Err(LabError::NoSuchPart { lab: state.name, name, known });
+    };
+    programs::restart(record, &mut state)
+}
+
 /// Removes a laboratory: ends its processes, then its namespaces, then its files. Without a name,
 /// the only one that is up is meant.
 ///
@@ -175,7 +197,7 @@ fn remove(state: &State) -> Result<DownReport, LabError> {
     // After a reboot the process ids mean nothing.
     if state.boot == state::boot() {
         let (wires, others): (Vec<_>, Vec<_>) =
-            state.processes.iter().partition(|process| process.what == "wire");
+            state.processes.iter().partition(|process| process.launch.what == programs::WIRE);
         process::end(&others)?;
         process::end(&wires)?;
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 use crate::namespace;
+use crate::topology::Ready;
 
 /// How long a process may take to end when asked, and when killed.
 const TERM_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,21 +27,36 @@ const TAIL_LINES: usize = 20;
 /// In the environment of every program of a laboratory, and of what it starts.
 const MARK: &str = "FAIRWAY_LAB_PROGRAM";
 
-/// A process of the laboratory.
+/// How a program of the laboratory is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct Launch {
     /// The node or link it belongs to.
     pub owner: String,
     /// What it is there: `router`, `wire` or a service's name.
     pub what: String,
     /// Its network namespace.
     pub namespace: String,
+    /// The directory it runs in, and its log is in.
+    pub home: PathBuf,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// When it counts as started,
+    pub ready: Ready,
+    /// and a socket that answers then.
+    pub socket: Option<PathBuf>,
+    /// How long that may take.
+    pub limit: Duration,
+}
+
+/// A process of the laboratory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// How it was started.
+    pub launch: Launch,
     /// Its process id.
     pub pid: u32,
     /// Its start, in clock ticks since boot (proc(5), field 22).
     pub started: u64,
-    /// Where its output goes.
-    pub log: PathBuf,
 }
 
 /// What `/proc/PID/stat` says.
@@ -70,19 +86,34 @@ pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> boo
     }
 }
 
-/// Starts a command in a namespace, in a process group of its own, with its output in `log`.
-pub(crate) fn start(namespace: &str, command: &mut Command, log: &Path) -> Result<(Child, u64), LabError> {
+/// Starts a program in its namespace, in a process group of its own, with its output in its log.
+pub(crate) fn start(launch: Launch) -> Result<(Child, Record), LabError> {
+    let log = launch.log();
     let open = || {
-        let output = File::create(log)?;
+        let output = File::options().create(true).append(true).open(&log)?;
         Ok((output.try_clone()?, output))
     };
     let (output, errors) = open().map_err(LabError::system(format!("opening {}", log.display())))?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0).env(MARK, namespace);
-    let what = format!("starting {}", command.get_program().to_string_lossy());
-    let child = namespace::inside(namespace, || command.spawn().map_err(LabError::system(what)))?;
+    let (program, arguments) = launch.command.split_first().ok_or_else(|| {
+        let what = format!("starting {}", launch.what);
+        LabError::System { what, source: std::io::ErrorKind::InvalidInput.into() }
+    })?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&launch.home).env(MARK, &launch.namespace);
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+    let what = format!("starting {program}");
+    let child = namespace::inside(&launch.namespace, || command.spawn().map_err(LabError::system(what)))?;
     // A child that nobody waited for keeps its entry, even when it has ended.
     let started = stat(child.id()).map_or(0, |stat| stat.started);
-    Ok((child, started))
+    let record = Record { launch, pid: child.id(), started };
+    Ok((child, record))
+}
+
+impl Launch {
+    /// Where its output goes.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.home.join(format!("{}.log", self.what))
+    }
 }
 
 impl Record {
@@ -127,8 +158,8 @@ fn victims(records: &[&Record]) -> Victims {
         }
         // What went into the background has left its parent, but neither the namespace nor the
         // environment it was started with.
-        let home = namespace::inode(&record.namespace);
-        let mark = format!("{MARK}={}", record.namespace);
+        let home = namespace::inode(&record.launch.namespace);
+        let mark = format!("{MARK}={}", record.launch.namespace);
         for (pid, stat) in &all {
             if home.is_some() && home == namespace_of(*pid) && has_variable(*pid, &mark) {
                 victims.insert(*pid, stat.started);
@@ -211,9 +242,17 @@ mod tests {
     fn a_reused_process_id_is_left_alone() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let started = stat(child.id()).unwrap().started;
-        let (owner, what, namespace) = ("a".to_owned(), "b".to_owned(), "none".to_owned());
-        let mut record =
-            Record { owner, what, namespace, pid: child.id(), started: started + 1, log: "".into() };
+        let launch = Launch {
+            owner: "a".into(),
+            what: "b".into(),
+            namespace: "none".into(),
+            home: "/".into(),
+            command: Vec::new(),
+            ready: Ready::Immediately,
+            socket: None,
+            limit: Duration::ZERO,
+        };
+        let mut record = Record { launch, pid: child.id(), started: started + 1 };
         end(&[&record]).unwrap();
         assert!(child.try_wait().unwrap().is_none(), "somebody else's process was ended");
         record.started = started;

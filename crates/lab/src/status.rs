@@ -81,7 +81,7 @@ pub(crate) fn of(name: &str) -> Result<Status, LabError> {
 }
 
 fn node_status(state: &State, name: &str, node: &NodeState) -> NodeStatus {
-    let own = state.processes.iter().filter(|process| process.owner == name);
+    let own = state.processes.iter().filter(|process| process.launch.owner == name);
     NodeStatus {
         name: name.to_owned(),
         role: node.role.clone(),
@@ -94,10 +94,10 @@ fn node_status(state: &State, name: &str, node: &NodeState) -> NodeStatus {
 
 fn program_status(record: &Record) -> ProgramStatus {
     ProgramStatus {
-        name: record.what.clone(),
+        name: record.launch.what.clone(),
         pid: record.pid,
         running: record.is_running(),
-        log: record.log.clone(),
+        log: record.launch.log(),
     }
 }
 

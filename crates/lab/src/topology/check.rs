@@ -393,11 +393,11 @@ fn check_addresses(raw: &Raw, links: &BTreeMap<String, Link>, faults: &mut Fault
     }
     for (name, link) in &raw.links {
         let least = if with_v6.contains(name) { MIN_MTU_V6 } else { MIN_MTU };
-        if let (Some(mtu), Some(built)) = (&link.value.mtu, links.get(name)) {
-            if built.mtu < least {
-                let message = format!("{} is too small: IPv4 needs {MIN_MTU}, IPv6 {MIN_MTU_V6}", built.mtu);
-                faults.add(mtu, format!("links.{name}.mtu"), message);
-            }
+        if let (Some(mtu), Some(built)) = (&link.value.mtu, links.get(name))
+            && built.mtu < least
+        {
+            let message = format!("{} is too small: IPv4 needs {MIN_MTU}, IPv6 {MIN_MTU_V6}", built.mtu);
+            faults.add(mtu, format!("links.{name}.mtu"), message);
         }
     }
 }

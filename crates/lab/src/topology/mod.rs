@@ -143,7 +143,8 @@ pub struct Service {
 }
 
 /// When a service counts as started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ready {
     /// At once.
     Immediately,

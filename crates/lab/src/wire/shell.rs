@@ -165,10 +165,11 @@ impl Wire {
         for _ in 0..BURST {
             // An error is that of the link going down: there is nothing to carry then.
             let Ok(Some(received)) = port.socket.receive() else { break };
-            if switching && self.addresses.len() < MAX_ADDRESSES {
-                if let Some(source) = address(&received.frame, 6) {
-                    self.addresses.insert(source, index);
-                }
+            if switching
+                && self.addresses.len() < MAX_ADDRESSES
+                && let Some(source) = address(&received.frame, 6)
+            {
+                self.addresses.insert(source, index);
             }
             port.impairment.handle_input(arrival(received.stamp), received.frame);
         }

@@ -14,6 +14,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_wrong_file_is_refused_with_line_and_field", a_wrong_file_is_refused),
     ("unknown_names_are_answered_with_known_ones", unknown_names),
     ("files_and_services_are_there", files_and_services),
+    ("a_service_is_restarted_in_its_place", a_service_is_restarted),
     ("status_tells_who_has_ended", status_tells_who_has_ended),
 ];
 
@@ -164,6 +165,22 @@ hosts:
     let running: Vec<&str> =
         programs.iter().filter(|p| p["running"] == true).map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(running, ["names", "nginx", "probe"]);
+}
+
+fn a_service_is_restarted() {
+    let up = Up::new("fwlab-restart", &format!("{FULL}\n"));
+    let pid = |up: &Up| named(&up.status()["nodes"], "name", "a")["programs"][0]["pid"].as_u64().unwrap();
+    let before = pid(&up);
+    let output = lab(&["restart", "--lab", "fwlab-restart", "a", "spawn"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert_ne!(pid(&up), before);
+    up.exec("a", "iperf3 -c 127.0.0.1 -t 1");
+    // A wire is a program of its link.
+    let output = lab(&["restart", "--lab", "fwlab-restart", "wan"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    up.exec("b", "ping -n -c 1 -W 2 10.9.2.3");
+    let message = text(&lab(&["restart", "--lab", "fwlab-restart", "b"]).stderr);
+    assert!(message.contains("no `b`; it has") && message.contains("a spawn"), "{message}");
 }
 
 fn status_tells_who_has_ended() {

@@ -19,6 +19,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("vlan_tags_pass_the_wire", vlan_tags_pass),
     ("tcp_fills_an_unlimited_wire", tcp_fills_a_wire),
     ("a_nat_box_hides_and_forwards", a_nat_box),
+    ("the_shipped_nat_topology_does_what_it_says", the_shipped_nat_topology),
 ];
 
 /// Two hosts on one link.
@@ -220,12 +221,11 @@ s.bind(("wan", 0))
 s.send(b"\xff" * 6 + b"\x02" * 6 + bytes.fromhex("8100002a88b5") + b"F" * 46)"#;
     let file = std::env::temp_dir().join("fwlab-vlan.py");
     std::fs::write(&file, format!("{send}\n")).unwrap();
+    let sender = format!("nsenter --net=/run/netns/fwlab-vlan-left python3 {}", file.display());
     let script = format!(
         "tcpdump -i wan -c 1 -nne vlan 42 2>&1 & dump=$!; \
-         for try in $(seq 50); do fairway_sender; kill -0 $dump 2>/dev/null || break; sleep 0.1; done; wait $dump"
+         for try in $(seq 50); do {sender}; kill -0 $dump 2>/dev/null || break; sleep 0.1; done; wait $dump"
     );
-    let sender = format!("nsenter --net=/run/netns/fwlab-vlan-left python3 {}", file.display());
-    let script = script.replace("fairway_sender", &sender);
     let output = crate::support::lab(&["exec", "--lab", "fwlab-vlan", "right", "--", "sh", "-c", &script]);
     std::fs::remove_file(file).unwrap();
     let seen = text_of(&output);
@@ -268,6 +268,15 @@ nat:
     let echoed = lab.exec("outer", "sh -c printf${IFS}hello|socat${IFS}-t2${IFS}-${IFS}TCP:10.9.0.1:7007");
     assert_eq!(echoed, "hello");
     lab.exec("outer", "ip route add 192.168.1.0/24 via 10.9.0.1");
+    assert!(!lab.try_exec("outer", "ping -n -c 1 -W 1 192.168.1.10").status.success());
+}
+
+fn the_shipped_nat_topology() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../lab/nat.yaml");
+    let shipped = std::fs::read_to_string(file).unwrap();
+    let lab = Up::new("fwlab-shipped", &shipped.replace("name: nat\n", ""));
+    assert_eq!(lab.exec("inner", "curl -s http://198.51.100.10/"), "outer\n");
+    assert_eq!(lab.exec("outer", "curl -s http://198.51.100.1:8080/"), "inner\n");
     assert!(!lab.try_exec("outer", "ping -n -c 1 -W 1 192.168.1.10").status.success());
 }
 

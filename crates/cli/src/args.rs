@@ -13,7 +13,7 @@ const EXIT_CODES: &str =
 
 /// An open Session Smart Router.
 #[derive(Debug, Parser)]
-#[command(name = "fairway", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "fairway", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -3,13 +3,13 @@
 use core::fmt::Write as _;
 use core::net::IpAddr;
 
-use fairway_policy::{CandidateHop, Decision, Explanation, Match, RouteChoice, Snapshot};
+use fairway_policy::{CandidateHop, Decision, Explanation, Match, PassedReason, RouteChoice, Snapshot};
 use fairway_types::model::{Access, InterfaceKind};
 use fairway_types::{DropReason, InterfaceId, PathId, Protocol, TenantId};
 
 use super::endpoint::To;
 use super::fabric::{Entry, Fabric};
-use super::steps::{End, Hop, Said, Trace, Way};
+use super::steps::{End, Hop, Passed, Said, Trace, Way};
 
 /// Says whether a path of a router is known to be down: router, local and remote waypoint.
 pub type IsDown<'a> = &'a dyn Fn(&str, IpAddr, IpAddr) -> bool;
@@ -433,7 +433,7 @@ fn local_tenant(snapshot: &Snapshot, id: InterfaceId, source: IpAddr, name: Opti
         return Said { name: None, text: text.to_owned(), origin };
     };
     if let Some(interface) = interface.filter(|interface| interface.tenant.is_some()) {
-        return Said::named(name, format!("{name}, of the interface"), &interface.origin);
+        return Said::named(name, format!("{name}, of the interface"), &format!("{}/tenant", interface.origin));
     }
     let memberships =
         model.memberships.iter().filter(|line| line.interface == id && line.prefix.contains(&source));
@@ -450,17 +450,14 @@ fn describe(snapshot: &Snapshot, explanation: &Explanation, hop: &mut Hop) {
     let row = |row: &Match| format!("{}: {} {}", row.name, row.prefix, transport(row));
     hop.service =
         explanation.matched.as_ref().map(|matched| Said::named(&matched.name, row(matched), &matched.origin));
-    hop.passed_over = explanation
-        .passed_over
-        .iter()
-        .map(|passed| {
-            Said::named(
-                &passed.row.name,
-                format!("{}: {}", row(&passed.row), passed.reason),
-                &passed.row.origin,
-            )
-        })
-        .collect();
+    let passed = explanation.passed_over.iter().map(|passed| {
+        let text = format!("{}: {}", row(&passed.row), passed.reason);
+        Passed {
+            said: Said::named(&passed.row.name, text, &passed.row.origin),
+            other_transport: passed.reason == PassedReason::OtherTransport,
+        }
+    });
+    hop.passed_over = passed.collect();
     hop.passed_over_more = explanation.passed_over_more;
     hop.access = explanation.line.as_ref().map(|line| {
         let text = match line.line {

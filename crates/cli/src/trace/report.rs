@@ -1,6 +1,6 @@
 //! A trace as text.
 
-use super::steps::{End, Hop, Said, Trace, Way};
+use super::steps::{End, Hop, Passed, Said, Trace, Way};
 use crate::table::paragraph;
 use crate::units;
 
@@ -23,13 +23,22 @@ pub fn text(trace: &Trace) -> String {
 fn router(text: &mut String, hop: &Hop) {
     said(text, "enters", &hop.ingress);
     if let Some(tenant) = &hop.tenant {
-        said(text, "tenant", tenant);
+        line(text, "tenant", &tenant.text);
+        // A leaf of the interface that was just named needs no second path.
+        let of_ingress = hop.ingress.origin.as_deref().zip(tenant.origin.as_deref());
+        if let Some(path) = tenant.origin.as_deref()
+            && !of_ingress.is_some_and(|(ingress, tenant)| tenant.starts_with(ingress))
+        {
+            origin(text, path);
+        }
     }
     if let Some(service) = &hop.service {
         said(text, "service", service);
     }
-    for passed in &hop.passed_over {
-        line(text, "not", &passed.text);
+    // Beside a service that matches, those of other transports explain nothing.
+    let told = |passed: &&Passed| hop.service.is_none() || !passed.other_transport;
+    for passed in hop.passed_over.iter().filter(told) {
+        line(text, "not", &passed.said.text);
     }
     if hop.passed_over_more > 0 {
         line(text, "", &format!("and {} more", units::counted(hop.passed_over_more, "service", "services")));

@@ -35,7 +35,7 @@ pub struct Hop {
     /// The service that decides.
     pub service: Option<Said>,
     /// Services that hold the destination but do not decide, and why.
-    pub passed_over: Vec<Said>,
+    pub passed_over: Vec<Passed>,
     /// How many more there are.
     pub passed_over_more: usize,
     /// The access line that decides.
@@ -66,6 +66,17 @@ impl Said {
     pub fn named(name: &str, text: impl Into<String>, origin: &str) -> Self {
         Self { name: Some(name.to_owned()), text: text.into(), origin: Some(origin.to_owned()) }
     }
+}
+
+/// A service that holds the destination but does not decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Passed {
+    /// The service, and why it does not decide.
+    #[serde(flatten)]
+    pub said: Said,
+    /// Whether the reason is that it does not speak the protocol and port.
+    pub other_transport: bool,
 }
 
 /// One way of a service from a router.

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use fairway_io::{PortKind, PortSpec};
 use fairway_policy::{CandidateHop, FibTenant, Snapshot};
-use fairway_types::model::{Interface, InterfaceKind, RouterModel};
+use fairway_types::model::{Interface, InterfaceKind, PeerPath, RouterModel};
 use fairway_types::{InterfaceId, IpNet, PortRange};
 
 /// One specification for each interface.
@@ -42,23 +42,16 @@ fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec
     spec
 }
 
-/// The waypoints on an interface, each with the one range that holds all ports peers may use: those
-/// this router chooses for itself, and those it asks its peers to choose from.
+/// The waypoints on an interface with all ports peers may use: those this router chooses for itself,
+/// and those it asks its peers to choose from.
 fn local_waypoints(model: &RouterModel, interface: InterfaceId) -> Vec<(IpAddr, PortRange)> {
-    let mut waypoints: Vec<(IpAddr, PortRange)> = Vec::new();
-    for path in model.paths.iter().filter(|path| path.interface == interface) {
-        let asked = path.local_ports.unwrap_or(PortRange::WAYPOINTS);
-        match waypoints.iter_mut().find(|(address, _)| *address == path.local) {
-            Some((_, range)) => *range = hull(*range, asked),
-            None => waypoints.push((path.local, hull(PortRange::WAYPOINTS, asked))),
-        }
-    }
+    let paths = model.paths.iter().filter(|path| path.interface == interface);
+    let ranges = |path: &PeerPath| [PortRange::WAYPOINTS, path.local_ports.unwrap_or(PortRange::WAYPOINTS)];
+    let mut waypoints: Vec<_> =
+        paths.flat_map(|path| ranges(path).map(|range| (path.local, range))).collect();
+    waypoints.sort_unstable();
+    waypoints.dedup();
     waypoints
-}
-
-fn hull(one: PortRange, other: PortRange) -> PortRange {
-    let (first, last) = (one.first().min(other.first()), one.last().max(other.last()));
-    PortRange::new(first, last).unwrap_or(one)
 }
 
 /// The waypoints of all peers.
@@ -100,17 +93,4 @@ fn host_routes(snapshot: &Snapshot, interface: &Interface) -> Vec<IpNet> {
 pub(crate) fn missing_addresses(interface: &Interface, present: &[IpNet]) -> Vec<IpNet> {
     let configured = interface.addresses.iter().map(|address| address.address);
     configured.filter(|wanted| !present.iter().any(|have| have.addr() == wanted.addr())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_ports_holds_both_that_it_was_made_from() {
-        let asked = PortRange::new(20_000, 20_100).unwrap();
-        assert_eq!(hull(PortRange::WAYPOINTS, asked), PortRange::WAYPOINTS);
-        let below = PortRange::new(5_000, 5_010).unwrap();
-        assert_eq!(hull(PortRange::WAYPOINTS, below), PortRange::new(5_000, 65_534).unwrap());
-    }
 }

@@ -55,6 +55,9 @@ impl Core {
             limiter: Limiter::default(),
             stopping: false,
         };
+        // What is reported of opening is read from the ports themselves.
+        while core.ports.poll_event().is_some() {}
+        core.read_mtus();
         core.examine_interfaces();
         core
     }
@@ -101,10 +104,10 @@ impl Core {
             if let Err(error) = self.ports.handle_events(now) {
                 self.report(now.mono, "netlink", || warn!(%error, "the kernel's reports cannot be read"));
             }
-            for _ in 0..EVENTS {
-                let Some(event) = self.ports.poll_event() else { break };
-                self.port_changed(now.mono, event);
-            }
+        }
+        for _ in 0..EVENTS {
+            let Some(event) = self.ports.poll_event() else { break };
+            self.port_changed(now.mono, event);
         }
         if is_due(self.engine.poll_timeout(), now.mono) {
             self.engine.handle_timeout(now, &mut self.batch);
@@ -147,6 +150,7 @@ impl Core {
             }
         };
         self.flush();
+        self.read_mtus();
         self.examine_interfaces();
         Ok(applied)
     }
@@ -163,16 +167,23 @@ impl Core {
         self.flush();
     }
 
-    /// Tells the engine what it must know of interfaces, and the operator what is wrong with them.
-    fn examine_interfaces(&mut self) {
-        let model = Arc::clone(self.engine.snapshot());
-        let count = u16::try_from(model.model().interfaces.len()).unwrap_or(u16::MAX);
-        for id in (0..count).map(InterfaceId) {
+    /// Tells the engine what it must know of interfaces.
+    fn read_mtus(&mut self) {
+        for id in interface_ids(self.engine.snapshot().model()) {
             self.read_mtu(id);
-            if self.ports.is_up(id) {
-                self.warn_of_addresses(model.model(), id);
-            } else if let Some(interface) = model.model().interface(id) {
-                warn!(interface = %interface.name, device = %interface.device, "interface is down or missing; waiting for it");
+        }
+    }
+
+    /// Tells the operator what is wrong with interfaces that the kernel reports nothing about.
+    fn examine_interfaces(&self) {
+        let snapshot = Arc::clone(self.engine.snapshot());
+        for id in interface_ids(snapshot.model()) {
+            self.warn_of_addresses(snapshot.model(), id);
+            let exists = self.ports.mtu(id).is_some();
+            if let Some(interface) =
+                snapshot.model().interface(id).filter(|_| exists && !self.ports.is_up(id))
+            {
+                warn!(interface = %interface.name, device = %interface.device, "interface is down; waiting for it");
             }
         }
     }
@@ -184,7 +195,8 @@ impl Core {
     }
 
     fn warn_of_addresses(&self, model: &RouterModel, id: InterfaceId) {
-        let Some(interface) = model.interface(id) else { return };
+        // While the device is gone, its addresses are not what is missing.
+        let Some(interface) = model.interface(id).filter(|_| self.ports.mtu(id).is_some()) else { return };
         for address in interfaces::missing_addresses(interface, &self.ports.addresses(id)) {
             warn!(
                 interface = %interface.name, %address,
@@ -258,6 +270,11 @@ impl Core {
         }
         write();
     }
+}
+
+fn interface_ids(model: &RouterModel) -> impl Iterator<Item = InterfaceId> + use<> {
+    let count = u16::try_from(model.interfaces.len()).unwrap_or(u16::MAX);
+    (0..count).map(InterfaceId)
 }
 
 fn is_due(due: Option<Time>, now: Time) -> bool {

@@ -141,6 +141,12 @@ impl Classifier {
         }
     }
 
+    /// The program for tc.
+    #[cfg(test)]
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.tc.fd()
+    }
+
     /// The program for packet sockets.
     pub(crate) fn filter(&self) -> BorrowedFd<'_> {
         self.filter.fd()

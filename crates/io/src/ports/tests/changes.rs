@@ -121,3 +121,50 @@ fn an_error_in_applying_leaves_the_old_set_at_work() {
     });
     ping(&bench, "a", "10.77.2.2", "");
 }
+
+#[test]
+fn next_hops_in_use_are_probed_so_a_silent_change_heals() {
+    let Some(bench) = Bench::raise() else { return };
+    for setting in ["base_reachable_time_ms=500", "delay_first_probe_time=1", "retrans_time_ms=200"] {
+        bench.output("r", &format!("sysctl -qw net.ipv4.neigh.right.{setting}"));
+    }
+    let _forwarder = bench.forwarder();
+    ping(&bench, "a", "10.77.2.2", "");
+    bench.output("b", "ip link set eth0 address 02:00:00:00:77:08");
+    // Nobody tells the router: only its own probes can find out.
+    let report = bench.output("a", "ping -n -i 0.1 -c 100 -W 1 10.77.2.2");
+    let last = report.lines().filter(|line| line.contains("icmp_seq=")).next_back();
+    assert!(last.is_some_and(|line| line.contains("icmp_seq=100 ")), "{report}");
+}
+
+#[test]
+fn what_is_kept_of_capabilities_is_enough_to_go_on() {
+    let Some(bench) = Bench::raise() else { return };
+    let forwarder = bench.forwarder();
+    forwarder.ask(|_, _, _| crate::drop_capabilities(crate::Capability::FOR_PORTS).unwrap());
+    bench.output("r", "ip link del right");
+    forwarder.wait_for("down", |ports| !ports.is_up(RIGHT));
+    bench.join("b", "right", 2);
+    forwarder.wait_for("up", |ports| ports.is_up(RIGHT));
+    ping(&bench, "a", "10.77.2.2", "");
+    drop(forwarder);
+    let range = bench.output("r", "cat /proc/sys/net/ipv4/ip_local_port_range");
+    assert_ne!(range.split_whitespace().next(), Some("2048"), "restored on a clean shutdown");
+}
+
+#[test]
+fn addresses_that_come_and_go_change_what_is_taken() {
+    let Some(bench) = Bench::raise() else { return };
+    let forwarder = bench.forwarder();
+    let taken = |bench: &Bench| {
+        let report = bench.exec("a", "ping -n -c 1 -W 1 10.77.1.77");
+        !report.status.success()
+    };
+    bench.output("r", "ip addr add 10.77.1.77/32 dev left");
+    let with = |ports: &crate::Ports| ports.addresses(LEFT).contains(&"10.77.1.77/32".parse().unwrap());
+    forwarder.wait_for("added", with);
+    assert!(!taken(&bench), "the host's own address: the kernel answers");
+    bench.output("r", "ip addr del 10.77.1.77/32 dev left");
+    forwarder.wait_for("removed", move |ports| !with(ports));
+    assert!(taken(&bench));
+}

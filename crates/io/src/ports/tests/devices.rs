@@ -118,3 +118,24 @@ fn a_capture_shows_both_directions_and_tcpdump_reads_it() {
     assert_eq!(text.matches("ICMP echo request").count(), 10, "{text}");
     assert_eq!(text.matches("ICMP echo reply").count(), 10, "{text}");
 }
+
+#[test]
+fn the_filter_for_older_kernels_is_installed_once_and_removed() {
+    let Some(bench) = Bench::raise() else { return };
+    let filters = |bench: &Bench| bench.output("r", "tc filter show dev left ingress");
+    bench.inside("r", || {
+        let classifier = crate::classifier::Classifier::load().unwrap();
+        let index = crate::sys::tun::Device::index_of("left").unwrap();
+        for _ in 0..2 {
+            crate::netlink::install_filter(index, classifier.program()).unwrap();
+        }
+    });
+    let shown = filters(&bench);
+    assert_eq!(shown.matches("handle 0x1 fairway").count(), 1, "{shown}");
+    assert!(shown.contains("direct-action"), "{shown}");
+    bench.inside("r", || {
+        let index = crate::sys::tun::Device::index_of("left").unwrap();
+        crate::netlink::remove_filter(index).unwrap();
+    });
+    assert_eq!(filters(&bench).trim(), "");
+}

@@ -77,21 +77,25 @@ fn tcp_crosses_with_every_offload_setting() {
 #[ignore = "a measurement"]
 fn measure() {
     let Some(bench) = Bench::raise() else { return };
-    let forwarder = bench.forwarder();
     let _server = Server::start(&bench, "b");
+    measure_each(&bench, "the kernel");
+    let forwarder = bench.forwarder();
+    measure_each(&bench, "the forwarder");
+    for port in forwarder.ask(|ports, _, _| ports.status()) {
+        eprintln!("{}: {:?}", port.name, port.statistics);
+    }
+}
+
+fn measure_each(bench: &Bench, what: &str) {
     for settings in ["on", "off"] {
         bench.set_offloads(settings);
-        if settings == "on" {
-            for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
-                bench.output(name, &format!("ethtool -K {device} gro off"));
-            }
+        for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
+            bench.output(name, &format!("ethtool -K {device} gro off"));
         }
-        let mut rates: Vec<f64> = (0..3).map(|_| iperf(&bench, "-c 10.77.2.2 -t 3")).collect();
+        let mut rates: Vec<f64> = (0..3).map(|_| iperf(bench, "-c 10.77.2.2 -t 3")).collect();
         rates.sort_by(f64::total_cmp);
-        eprintln!("TCP, offloads {settings}: {rates:.2?} Gbit/s");
-    }
-    let status = forwarder.ask(|ports, _, _| ports.status());
-    for port in status {
-        eprintln!("{}: {:?}", port.name, port.statistics);
+        eprintln!("{what}, offloads {settings}: TCP {rates:.2?} Gbit/s");
+        let rate = iperf(bench, "-c 10.77.2.2 -t 3 -u -b 0 -l 64");
+        eprintln!("{what}, offloads {settings}: UDP of 64 bytes {:.0} kpps", rate * 1e6 / 64.0 / 8.0);
     }
 }

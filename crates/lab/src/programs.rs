@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn make_keys(folder: &Path, routers: &[&str]) -> io::Result<()> {
     if routers.len() < 2 {
         return Ok(());
     }
-    fs::create_dir(folder)?;
+    fs::DirBuilder::new().mode(0o700).create(folder)?;
     for (index, one) in routers.iter().enumerate() {
         for other in routers.iter().skip(index + 1) {
             let (first, second) = if one < other { (one, other) } else { (other, one) };

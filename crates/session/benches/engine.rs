@@ -1,0 +1,351 @@
+//! What the engine costs, without any I/O: nanoseconds a packet, bytes a session.
+//!
+//! Two engines are joined as by a link. Batches of 64 packets are filled, and only
+//! `Engine::process` is timed, a clock reading before and after each batch; so headers are in the
+//! cache, sessions only as far as they fit. Each figure is the median of its rounds, with the fastest
+//! and the slowest one. `--json FILE` writes the figures to a file; `QUICK=1` takes three short
+//! rounds and a tenth of the sessions.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+#![allow(clippy::unwrap_used, reason = "everything measured is made here")]
+
+#[allow(dead_code, reason = "shared with a test, which uses other parts of it")]
+mod support;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use fairway_session::Engine;
+use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now};
+use fairway_wire::protocol::{TCP, UDP};
+
+use support::packets::{Template, templates};
+use support::{BATCH, LAN, Pair, WAN};
+
+/// Sessions that are in use at once, in the measurements that have a goal.
+const HOT: u32 = 10_000;
+
+/// How much is measured.
+struct Effort {
+    rounds: usize,
+    packets: usize,
+    many: u32,
+    first: u32,
+}
+
+impl Effort {
+    fn chosen() -> Self {
+        if std::env::var_os("QUICK").is_some() {
+            Self { rounds: 3, packets: 1 << 16, many: 100_000, first: 4096 }
+        } else {
+            Self { rounds: 15, packets: 1 << 18, many: 1_000_000, first: 8192 }
+        }
+    }
+}
+
+/// One figure with its goal.
+struct Figure {
+    name: String,
+    unit: &'static str,
+    goal: Option<f64>,
+    rounds: Vec<f64>,
+}
+
+#[derive(Default)]
+struct Report(Vec<Figure>);
+
+impl Report {
+    fn add(&mut self, name: &str, unit: &'static str, goal: Option<f64>, mut rounds: Vec<f64>) {
+        rounds.sort_unstable_by(f64::total_cmp);
+        let figure = Figure { name: name.into(), unit, goal, rounds };
+        println!("{}", figure.line());
+        self.0.push(figure);
+    }
+
+    fn json(&self) -> String {
+        let mut text = String::from("[\n");
+        for (number, figure) in self.0.iter().enumerate() {
+            let goal = figure.goal.map_or("null".into(), |goal| goal.to_string());
+            let _ = writeln!(
+                text,
+                r#"  {{"name": "{}", "unit": "{}", "median": {:.1}, "min": {:.1}, "max": {:.1}, "goal": {goal}}}{}"#,
+                figure.name,
+                figure.unit,
+                figure.median(),
+                figure.min(),
+                figure.max(),
+                if number + 1 < self.0.len() { "," } else { "" },
+            );
+        }
+        text + "]\n"
+    }
+}
+
+impl Figure {
+    fn median(&self) -> f64 {
+        self.rounds[self.rounds.len() / 2]
+    }
+
+    fn min(&self) -> f64 {
+        self.rounds[0]
+    }
+
+    fn max(&self) -> f64 {
+        self.rounds[self.rounds.len() - 1]
+    }
+
+    fn line(&self) -> String {
+        let goal = match self.goal {
+            Some(goal) if self.median() <= goal => format!("goal {goal}: met"),
+            Some(goal) => format!("goal {goal}: falls short"),
+            None => String::new(),
+        };
+        format!(
+            "{:<52} {:>9.1} {:>9.1} {:>9.1}  {:<8} {goal}",
+            self.name,
+            self.median(),
+            self.min(),
+            self.max(),
+            self.unit
+        )
+    }
+}
+
+/// splitmix64: the same numbers on every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % u64::from(limit)) as u32
+    }
+}
+
+/// Whose turn it is: `count` flows of `flows`, in turn or at random.
+fn order(flows: u32, count: usize, random: bool) -> Vec<u32> {
+    let mut numbers = Numbers(7);
+    (0..count).map(|turn| if random { numbers.below(flows) } else { turn as u32 % flows }).collect()
+}
+
+/// Packets that are alike but for their headers.
+struct Traffic {
+    interface: InterfaceId,
+    templates: Vec<Template>,
+    payload: Vec<u8>,
+    gso: Option<Gso>,
+}
+
+/// Nanoseconds a packet.
+fn established(
+    engine: &mut Engine,
+    now: &mut Now,
+    batch: &mut Batch,
+    traffic: &Traffic,
+    order: &[u32],
+) -> f64 {
+    let mut packet = [&[0; 40][..], &traffic.payload].concat();
+    let mut spent = Duration::ZERO;
+    for turn in order.chunks(BATCH) {
+        batch.clear();
+        for &flow in turn {
+            let headers = traffic.templates[flow as usize].headers();
+            // Headers end where the payload begins.
+            let start = 40 - headers.len();
+            packet[start..40].copy_from_slice(headers);
+            let slot = batch.receive().unwrap();
+            assert!(slot.packet.fill(&packet[start..]));
+            slot.interface = traffic.interface;
+            slot.gso = traffic.gso;
+            slot.checksum = if traffic.gso.is_some() { Checksum::Partial } else { Checksum::Unverified };
+        }
+        now.mono = now.mono + Duration::from_micros(1);
+        let start = Instant::now();
+        engine.process(*now, batch);
+        spent += start.elapsed();
+        assert!(batch.received().iter().all(support::is_forwarded));
+    }
+    spent.as_secs_f64() * 1e9 / order.len() as f64
+}
+
+/// Measures both directions at the ingress. They take turns, so that no session is ever silent.
+fn both_directions(
+    pair: &mut Pair,
+    name: &str,
+    goal: Option<f64>,
+    traffic: &[Traffic; 2],
+    order: &[u32],
+    report: &mut Report,
+) {
+    let mut rounds = [Vec::new(), Vec::new()];
+    // The first round warms up.
+    for round in 0..=Effort::chosen().rounds {
+        for (traffic, rounds) in traffic.iter().zip(&mut rounds) {
+            let Pair { ingress, now, batch, .. } = pair;
+            let nanoseconds = established(ingress, now, batch, traffic, order);
+            if round > 0 {
+                rounds.push(nanoseconds);
+            }
+        }
+    }
+    let [out, back] = rounds;
+    report.add(&format!("{name}, LAN to WAN"), "ns", goal, out);
+    report.add(&format!("{name}, WAN to LAN"), "ns", goal, back);
+}
+
+fn plain_traffic(pair: &mut Pair, flows: u32, protocol: u8, length: usize) -> [Traffic; 2] {
+    let payload = vec![0x55; length];
+    let out = templates(0..flows, protocol, &payload);
+    let back = pair.answers(&out, &payload);
+    [(LAN, out), (WAN, back)].map(|(interface, templates)| Traffic {
+        interface,
+        templates,
+        payload: payload.clone(),
+        gso: None,
+    })
+}
+
+/// Established sessions, ten thousand of them.
+fn hot(effort: &Effort, report: &mut Report) {
+    let mut pair = Pair::new(4 * HOT, true);
+    for protocol in [UDP, TCP] {
+        pair.establish(&templates(0..HOT, protocol, &[0x55; 64]), &[0x55; 64]);
+    }
+    let sequential = order(HOT, effort.packets, false);
+    let random = order(HOT, effort.packets, true);
+    for (name, protocol, length) in
+        [("UDP 64 B", UDP, 64), ("UDP 1400 B", UDP, 1400), ("TCP 1400 B", TCP, 1400)]
+    {
+        let traffic = plain_traffic(&mut pair, HOT, protocol, length);
+        for (manner, order) in [("in turn", &sequential), ("random", &random)] {
+            both_directions(
+                &mut pair,
+                &format!("{name}, 10k sessions {manner}"),
+                Some(100.0),
+                &traffic,
+                order,
+                report,
+            );
+        }
+    }
+    super_packets(&mut pair, effort, report);
+}
+
+/// TCP super-packets as a host with segmentation offload sends them.
+fn super_packets(pair: &mut Pair, effort: &Effort, report: &mut Report) {
+    let payload = vec![0x55; 65_495];
+    let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1400, ecn: false });
+    let traffic = Traffic { interface: LAN, templates: templates(0..HOT, TCP, &payload), payload, gso };
+    let order = order(HOT, effort.packets / 32, false);
+    let mut rounds = Vec::new();
+    for _ in 0..effort.rounds {
+        let Pair { ingress, now, batch, .. } = pair;
+        rounds.push(established(ingress, now, batch, &traffic, &order));
+    }
+    report.add("TCP super-packet of 64 KB, LAN to WAN", "ns", None, rounds);
+}
+
+/// As many sessions as a router is asked to hold.
+fn many(effort: &Effort, report: &mut Report) {
+    let flows = effort.many;
+    let mut pair = Pair::new(flows, true);
+    let start = Instant::now();
+    pair.establish(&templates(0..flows, UDP, &[0x55; 64]), &[0x55; 64]);
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(pair.ingress.session_count(), flows as usize);
+    let bytes = pair.ingress_heap as f64 / f64::from(flows);
+    report.add("heap of a full engine, per session", "bytes", Some(512.0), vec![bytes]);
+    report.add("sessions held", "sessions", None, vec![f64::from(flows)]);
+    report.add("making them all, both routers", "s", None, vec![seconds]);
+    let traffic = plain_traffic(&mut pair, flows, UDP, 64);
+    let random = order(flows, effort.packets, true);
+    both_directions(&mut pair, "UDP 64 B, all sessions random", None, &traffic, &random, report);
+}
+
+/// Packets that make sessions: at the ingress, which signs, and at the egress, which verifies.
+fn first_packets(encrypt: bool, effort: &Effort, report: &mut Report) {
+    let count = effort.first;
+    let mut pair = Pair::new(count * (effort.rounds as u32 + 1), encrypt);
+    let (mut ingress, mut egress) = (Vec::new(), Vec::new());
+    for round in 0..=effort.rounds as u32 {
+        let flows = templates(round * count..(round + 1) * count, UDP, &[0x55; 64]);
+        let mut spent = [Duration::ZERO; 2];
+        for chunk in flows.chunks(BATCH) {
+            let packets: Vec<_> = chunk.iter().map(|flow| flow.packet(&[0x55; 64])).collect();
+            let Pair { ingress, egress, now, batch, .. } = &mut pair;
+            let crossing = timed(ingress, *now, batch, LAN, &packets, &mut spent[0]);
+            timed(egress, *now, batch, WAN, &crossing, &mut spent[1]);
+        }
+        // The first round warms up.
+        if round > 0 {
+            ingress.push(spent[0].as_secs_f64() * 1e9 / f64::from(count));
+            egress.push(spent[1].as_secs_f64() * 1e9 / f64::from(count));
+        }
+    }
+    let manner = if encrypt { "signed and encrypted" } else { "signed only" };
+    report.add(&format!("first packet, ingress, {manner}"), "ns", Some(5000.0), ingress);
+    report.add(&format!("first packet, egress, {manner}"), "ns", Some(5000.0), egress);
+}
+
+fn timed(
+    engine: &mut Engine,
+    now: Now,
+    batch: &mut Batch,
+    interface: InterfaceId,
+    packets: &[Vec<u8>],
+    spent: &mut Duration,
+) -> Vec<Vec<u8>> {
+    support::fill(batch, interface, packets);
+    let start = Instant::now();
+    engine.process(now, batch);
+    *spent += start.elapsed();
+    support::forwarded(batch)
+}
+
+/// What happens to all sessions at once: a new configuration, and their end.
+fn all_at_once(effort: &Effort, report: &mut Report) {
+    const SESSIONS: u32 = 100_000;
+    let flows = templates(0..SESSIONS, UDP, &[0x55; 64]);
+    let (mut reload, mut expire) = (Vec::new(), Vec::new());
+    for _ in 0..effort.rounds.min(11) {
+        let mut pair = Pair::new(SESSIONS, true);
+        pair.establish(&flows, &[0x55; 64]);
+        let Pair { ingress, now, batch, .. } = &mut pair;
+        let (snapshot, keys) = (support::snapshot(SESSIONS, true, 0), support::keys(0));
+        batch.clear();
+        let start = Instant::now();
+        let applied = ingress.apply(*now, snapshot, keys, batch).unwrap();
+        reload.push(start.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(applied.kept, SESSIONS as usize);
+        now.mono = now.mono + Duration::from_secs(200);
+        let start = Instant::now();
+        while ingress.session_count() > 0 {
+            batch.clear();
+            ingress.handle_timeout(*now, batch);
+        }
+        expire.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    report.add("a new configuration with 100,000 sessions", "ms", None, reload);
+    report.add("expiry of 100,000 sessions", "ms", None, expire);
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("run with: cargo bench -p fairway-session");
+        return;
+    }
+    let effort = Effort::chosen();
+    let mut report = Report::default();
+    println!("{} rounds\n{:<52} {:>9} {:>9} {:>9}", effort.rounds, "", "median", "min", "max");
+    hot(&effort, &mut report);
+    for encrypt in [true, false] {
+        first_packets(encrypt, &effort, &mut report);
+    }
+    all_at_once(&effort, &mut report);
+    many(&effort, &mut report);
+    if let Some(at) = arguments.iter().position(|argument| argument == "--json") {
+        std::fs::write(&arguments[at + 1], report.json()).unwrap();
+    }
+}

@@ -8,6 +8,21 @@
 //! [`Ports`] is what a worker owns. Its loop is `wait`, `receive` into a
 //! [`Batch`](fairway_types::Batch), the engine, `transmit`, and `handle_events` when the kernel
 //! reported something or [`Ports::poll_timeout`] has come.
+//!
+//! What the host must know:
+//! - While Fairway runs, the host's ephemeral ports are kept out of the waypoints' ranges
+//!   (`net.ipv4.ip_local_port_range`) and restored on a clean shutdown. Programs that choose source
+//!   ports themselves, as some DNS resolvers do, must be kept off waypoint addresses or out of the
+//!   range: what answers them there is Fairway's.
+//! - A packet that the engine leaves to the host (`Punt`) goes into the TUN interface, as if it had
+//!   arrived there; without one it is counted and dropped. The classifier keeps the host's own
+//!   traffic away from Fairway, so this is rare.
+//! - Tags (802.1Q) are the kernel's: a network-interface with a VLAN uses the kernel's VLAN device and
+//!   is refused when there is none.
+//!
+//! Packets go through packet sockets with vnet headers: super-packets and unfinished checksums pass
+//! as they are, with every offload setting. There is one worker; fan-out and AF_XDP fit behind the
+//! same batches.
 
 pub mod capabilities;
 pub mod capture;

@@ -133,7 +133,7 @@ fn next_hops_in_use_are_probed_so_a_silent_change_heals() {
     bench.output("b", "ip link set eth0 address 02:00:00:00:77:08");
     // Nobody tells the router: only its own probes can find out.
     let report = bench.output("a", "ping -n -i 0.1 -c 100 -W 1 10.77.2.2");
-    let last = report.lines().filter(|line| line.contains("icmp_seq=")).next_back();
+    let last = report.lines().rfind(|line| line.contains("icmp_seq="));
     assert!(last.is_some_and(|line| line.contains("icmp_seq=100 ")), "{report}");
 }
 

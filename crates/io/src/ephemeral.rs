@@ -45,6 +45,27 @@ impl EphemeralPorts {
     }
 }
 
+impl EphemeralPorts {
+    /// Lets the range stay when this process is gone.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// The range of a kernel nobody configured (net/ipv4/af_inet.c).
+const KERNEL_DEFAULT: (u16, u16) = (32_768, 60_999);
+
+/// Gives the kernel's default range back, if the present one keeps out of the usual waypoints.
+pub(crate) fn restore_default() -> io::Result<bool> {
+    let usual = [PortRange::WAYPOINTS];
+    let Some(default) = PortRange::new(KERNEL_DEFAULT.0, KERNEL_DEFAULT.1) else { return Ok(false) };
+    if Some(read()?) != largest_gap(&usual) {
+        return Ok(false);
+    }
+    write(default)?;
+    Ok(true)
+}
+
 impl Drop for EphemeralPorts {
     fn drop(&mut self) {
         // Only what is still as it was set: an administrator's change stays.

@@ -75,6 +75,7 @@ impl Core {
             waiting = self.perform(tasks);
         }
         self.say_goodbye();
+        self.ports.leave_guarded();
         Ok(())
     }
 
@@ -100,10 +101,10 @@ impl Core {
     /// Does what the kernel reported and what is due.
     fn attend(&mut self, reported: bool) {
         let now = self.clock.now();
-        if reported || is_due(self.ports.poll_timeout(), now.mono) {
-            if let Err(error) = self.ports.handle_events(now) {
-                self.report(now.mono, "netlink", || warn!(%error, "the kernel's reports cannot be read"));
-            }
+        if (reported || is_due(self.ports.poll_timeout(), now.mono))
+            && let Err(error) = self.ports.handle_events(now)
+        {
+            self.report(now.mono, "netlink", || warn!(%error, "the kernel's reports cannot be read"));
         }
         for _ in 0..EVENTS {
             let Some(event) = self.ports.poll_event() else { break };

@@ -23,11 +23,11 @@
 //!
 //! [`classify`] is the same table in plain Rust; a test holds the program to it.
 //!
-//! On Linux 6.6 and later the tc program is attached by a tcx link whose descriptor this process
-//! holds: when the process ends, however it ends, its traffic belongs to the kernel again. Older
-//! kernels get a filter under a clsact queueing discipline, which is removed on a clean shutdown
-//! only; after a crash it stays until the next start replaces it or
-//! `tc qdisc del dev DEVICE clsact` removes it.
+//! The tc program stays when this process ends, however it ends, and the next start replaces it
+//! without a gap (tcx on Linux 6.6 and later, else a filter under a clsact queueing discipline). If
+//! it went with the process, the kernel would answer the packets of all sessions with resets, and a
+//! restart would end them. `fairway release` takes it off; so does removing the interface from the
+//! configuration.
 
 pub(crate) mod asm;
 mod program;
@@ -37,7 +37,7 @@ mod tests;
 
 use core::net::IpAddr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use fairway_types::PortRange;
 
@@ -65,25 +65,48 @@ pub(crate) struct Classifier {
     cpus: usize,
 }
 
-/// What keeps the program on one device; dropping it takes the program off.
+/// The name of the program in the kernel.
+const NAME: &str = "fairway";
+
+/// The program on one device; dropping this takes it off, [`Attachment::leave`] does not.
 #[derive(Debug)]
-pub(crate) enum Attachment {
-    /// A tcx link.
-    Tcx(#[expect(dead_code, reason = "held open, never read")] OwnedFd),
-    /// A filter under clsact.
-    Clsact {
-        /// The device.
-        ifindex: u32,
-    },
+pub(crate) struct Attachment {
+    ifindex: u32,
+    program: Program,
+}
+
+impl Attachment {
+    /// Lets the program stay when this process is gone.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Self::Clsact { ifindex } = self {
-            // The device may be gone, and the filter with it.
-            let _ = netlink::remove_filter(*ifindex);
+        // The device may be gone, and the program with it. Before Linux 6.6 there is no tcx.
+        if self.program.detach_tcx(self.ifindex).is_err() {
+            let _ = netlink::remove_filter(self.ifindex);
         }
     }
+}
+
+/// Takes the program off a device, whoever attached it; says whether it was there.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(crate) fn release(ifindex: u32) -> io::Result<bool> {
+    let attached = match Program::attached(ifindex, NAME) {
+        Ok(attached) => attached,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            return Ok(netlink::remove_filter(ifindex).is_ok());
+        }
+        Err(error) => return Err(error),
+    };
+    for program in &attached {
+        program.detach_tcx(ifindex)?;
+    }
+    Ok(!attached.is_empty())
 }
 
 impl Classifier {
@@ -130,15 +153,23 @@ impl Classifier {
 
     /// Takes Fairway's packets away from the kernel on one device.
     pub(crate) fn attach(&self, ifindex: u32) -> io::Result<Attachment> {
-        match self.tc.attach_tcx(ifindex) {
-            Ok(link) => Ok(Attachment::Tcx(link)),
-            // Before Linux 6.6 there is no such link.
+        match Program::attached(ifindex, NAME) {
+            Ok(old) => {
+                self.tc.attach_tcx(ifindex, old.first())?;
+                for program in old.iter().skip(1) {
+                    program.detach_tcx(ifindex)?;
+                }
+            }
+            // After start this process may not look at programs it did not attach itself. One more
+            // beside an old one is harmless: what either drops is dropped.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => self.tc.attach_tcx(ifindex, None)?,
+            // Before Linux 6.6 there is no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 netlink::install_filter(ifindex, self.tc.fd())?;
-                Ok(Attachment::Clsact { ifindex })
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        Ok(Attachment { ifindex, program: self.tc.try_clone()? })
     }
 
     /// The program for tc.
@@ -163,7 +194,7 @@ fn load_program(kind: ProgramKind, maps: MapFds, answer: Answer) -> Result<Progr
         source: io::Error::new(io::ErrorKind::InvalidData, error),
         log: String::new(),
     })?;
-    Program::load(kind, "fairway", &code).map_err(|(source, log)| OpenError::Classifier { source, log })
+    Program::load(kind, NAME, &code).map_err(|(source, log)| OpenError::Classifier { source, log })
 }
 
 /// Addresses are keys as IPv6, IPv4 ones mapped.

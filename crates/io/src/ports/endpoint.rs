@@ -23,11 +23,7 @@ const RECEIVE_ERRORS: u32 = 16;
 pub(super) enum Link {
     /// A device of the kernel. Fields are dropped in this order: the kernel has the traffic again
     /// before the socket closes.
-    Ethernet {
-        #[expect(dead_code, reason = "held while the interface is attached")]
-        attachment: Attachment,
-        socket: Socket,
-    },
+    Ethernet { attachment: Attachment, socket: Socket },
     /// A device of Fairway's own.
     Host(Device),
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use fairway_types::{Batch, InterfaceId, IpNet, Now, Time};
 
-use self::endpoint::Port;
+use self::endpoint::{Endpoint, Link, Port};
 use self::tap::Tap;
 use self::transmit::{Scratch, Sender};
 use crate::capture::CaptureHook;
@@ -100,6 +100,20 @@ impl Ports {
         };
         ports.apply(specs, peers)?;
         Ok(ports)
+    }
+
+    /// Lets go of all interfaces, but leaves the classifier at work: what is Fairway's stays
+    /// unanswered by the kernel until a router starts again, or [`release`] is called. So sessions
+    /// survive a restart.
+    pub fn leave_guarded(mut self) {
+        for port in &mut self.ports {
+            if let Some(Endpoint { link: Link::Ethernet { attachment, .. }, .. }) = port.endpoint.take() {
+                attachment.leave();
+            }
+        }
+        if let Some(ephemeral) = self.ephemeral.take() {
+            ephemeral.leave();
+        }
     }
 
     /// Moves to another set of interfaces and peers. Interfaces that stay keep their sockets and lose

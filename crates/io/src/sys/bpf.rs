@@ -1,4 +1,4 @@
-//! bpf(2): maps, programs, test runs and tcx links.
+//! bpf(2): maps, programs, test runs and tcx.
 //!
 //! The attribute structures are the leading parts of `union bpf_attr` (include/uapi/linux/bpf.h) that
 //! each command reads; the kernel takes what is missing as zero.
@@ -16,12 +16,19 @@ const MAP_DELETE: libc::c_long = 3;
 const PROG_LOAD: libc::c_long = 5;
 #[cfg(test)]
 const PROG_TEST_RUN: libc::c_long = 10;
-const LINK_CREATE: libc::c_long = 28;
+const PROG_ATTACH: libc::c_long = 8;
+const PROG_DETACH: libc::c_long = 9;
+const PROG_GET_FD_BY_ID: libc::c_long = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const PROG_QUERY: libc::c_long = 16;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const NO_PREALLOC: u32 = 1;
 const TCX_INGRESS: u32 = 46;
+const REPLACE: u32 = 1 << 2;
+/// Programs looked at on one device.
+const MOST_ATTACHED: usize = 64;
 const LOG_BYTES: usize = 256 * 1024;
 
 /// What a program is loaded for.
@@ -100,16 +107,70 @@ const _: () = assert!(size_of::<TestRun>() == 80);
 
 #[repr(C)]
 #[derive(Default)]
-struct LinkCreate {
-    prog_fd: u32,
+struct ProgAttach {
     target_ifindex: u32,
+    attach_bpf_fd: u32,
     attach_type: u32,
-    flags: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
     relative: u32,
-    padding: u32,
     expected_revision: u64,
 }
-const _: () = assert!(size_of::<LinkCreate>() == 32);
+const _: () = assert!(size_of::<ProgAttach>() == 32);
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+const _: () = assert!(size_of::<ProgQuery>() == 64);
+
+#[repr(C)]
+#[derive(Default)]
+struct FdById {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+const _: () = assert!(size_of::<FdById>() == 12);
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+const _: () = assert!(size_of::<InfoByFd>() == 16);
+
+/// The leading part of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_len: u32,
+    xlated_len: u32,
+    jited: u64,
+    xlated: u64,
+    load_time: u64,
+    uid: u32,
+    map_count: u32,
+    map_ids: u64,
+    name: [u8; 16],
+}
+const _: () = assert!(size_of::<ProgInfo>() == 80);
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: `attributes` is one of the structures above, live and writable for the call, and its
@@ -254,16 +315,68 @@ impl Program {
         Err((first, text))
     }
 
-    /// Attaches to the tcx ingress of a device (Linux 6.6). The program is detached when the link is
-    /// dropped, also by a crash.
-    pub(crate) fn attach_tcx(&self, ifindex: u32) -> io::Result<OwnedFd> {
-        let mut attributes = LinkCreate {
-            prog_fd: raw(&self.fd),
+    /// Attaches to the tcx ingress of a device (Linux 6.6), in the place of `old` if there is one: no
+    /// packet passes between the two. It stays when this process ends.
+    pub(crate) fn attach_tcx(&self, ifindex: u32, old: Option<&Program>) -> io::Result<()> {
+        let mut attributes = ProgAttach {
+            target_ifindex: ifindex,
+            attach_bpf_fd: raw(&self.fd),
+            attach_type: TCX_INGRESS,
+            attach_flags: if old.is_some() { REPLACE } else { 0 },
+            replace_bpf_fd: old.map_or(0, |old| raw(&old.fd)),
+            ..ProgAttach::default()
+        };
+        bpf(PROG_ATTACH, &mut attributes).map(drop)
+    }
+
+    /// Takes this program off the tcx ingress of a device.
+    pub(crate) fn detach_tcx(&self, ifindex: u32) -> io::Result<()> {
+        let mut attributes = ProgAttach {
+            target_ifindex: ifindex,
+            attach_bpf_fd: raw(&self.fd),
+            attach_type: TCX_INGRESS,
+            ..ProgAttach::default()
+        };
+        bpf(PROG_DETACH, &mut attributes).map(drop)
+    }
+
+    /// The programs of this name at the tcx ingress of a device.
+    pub(crate) fn attached(ifindex: u32, name: &str) -> io::Result<Vec<Self>> {
+        let mut ids = [0u32; MOST_ATTACHED];
+        let mut query = ProgQuery {
             target_ifindex: ifindex,
             attach_type: TCX_INGRESS,
-            ..LinkCreate::default()
+            prog_ids: ids.as_mut_ptr() as u64,
+            count: MOST_ATTACHED as u32,
+            ..ProgQuery::default()
         };
-        Ok(owned(bpf(LINK_CREATE, &mut attributes)?))
+        bpf(PROG_QUERY, &mut query)?;
+        let wanted = object_name(name);
+        let mut found = Vec::new();
+        for &id in ids.iter().take(query.count as usize) {
+            let mut by_id = FdById { id, ..FdById::default() };
+            let program = Self { fd: owned(bpf(PROG_GET_FD_BY_ID, &mut by_id)?) };
+            if program.name()? == wanted {
+                found.push(program);
+            }
+        }
+        Ok(found)
+    }
+
+    fn name(&self) -> io::Result<[u8; 16]> {
+        let mut info = ProgInfo::default();
+        let mut attributes = InfoByFd {
+            fd: raw(&self.fd),
+            length: size_of::<ProgInfo>() as u32,
+            info: std::ptr::from_mut(&mut info) as u64,
+        };
+        bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
+        Ok(info.name)
+    }
+
+    /// Another descriptor of the same program.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
     }
 
     /// The descriptor.

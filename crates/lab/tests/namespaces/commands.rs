@@ -28,22 +28,24 @@ hosts:
   c: { interfaces: { wan: { address: [10.9.2.3/24] }, hub: {} } }
 ";
 
-/// Namespaces, state, processes and devices of the machine.
+/// The namespaces, state, devices and processes of the machine that are those of a test.
 fn inventory() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let list = |path: &str| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         entries.map(move |entry| entry.path().display().to_string()).collect::<Vec<_>>()
     };
-    all.extend(list("/run/netns").into_iter().filter(|path| path.contains("fwlab")));
-    all.extend(list("/run/fairway-lab"));
-    all.extend(
-        text(&Command::new("ip").args(["-br", "link"]).output().unwrap().stdout).lines().map(str::to_owned),
-    );
+    let own = |path: &String| path.contains("fwlab");
+    all.extend(list("/run/netns").into_iter().filter(own));
+    all.extend(list("/run/fairway-lab").into_iter().filter(own));
+    let devices = text(&Command::new("ip").args(["-br", "link"]).output().unwrap().stdout);
+    let ours = |line: &&str| ["lan", "wan", "hub"].iter().any(|name| line.starts_with(name));
+    all.extend(devices.lines().filter(ours).map(str::to_owned));
     for process in list("/proc") {
         let words = fs::read(format!("{process}/cmdline")).unwrap_or_default();
+        let environment = fs::read(format!("{process}/environ")).unwrap_or_default();
         let words = text(&words).replace('\0', " ");
-        if words.contains("fwlab") || words.contains("iperf3 -s") || words.contains("sleep 600") {
+        if words.contains("fwlab") || text(&environment).contains("FAIRWAY_LAB_PROGRAM=fwlab") {
             all.insert(words);
         }
     }
@@ -59,6 +61,7 @@ fn nothing_is_left_behind() {
         let during = inventory();
         assert!(during.iter().any(|entry| entry.contains("wire.json")), "{during:?}");
         assert!(during.contains("/run/netns/fwlab-clean-hub"), "{during:?}");
+        assert!(during.iter().any(|entry| entry.starts_with("sleep 600")), "{during:?}");
     }
     let after = inventory();
     assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());

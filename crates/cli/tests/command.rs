@@ -1,5 +1,7 @@
 //! The command as a user runs it: exit codes, streams and files.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;

@@ -4,10 +4,10 @@ use core::net::SocketAddr;
 
 use fairway_crypto::{HopKeys, TAG_LENGTH};
 use fairway_types::Protocol;
-use fairway_wire::ip;
 use fairway_wire::svr::{
     self, Context, Control, Header, HeaderTlvs, HealthCheck, MetadataError, PayloadTlvs,
 };
+use fairway_wire::{bfd, ip};
 use serde::Serialize;
 
 use super::keys::Keys;
@@ -59,6 +59,8 @@ pub struct Metadata {
     pub payload: Option<Vec<Field>>,
     /// What is wrong with it.
     pub fault: Option<String>,
+    /// What the liveness message behind the metadata says, on the port of BFD.
+    pub bfd: Option<String>,
     /// Bytes of the session's own payload behind the metadata.
     pub carried_bytes: usize,
 }
@@ -82,6 +84,7 @@ impl Metadata {
             header: Vec::new(),
             payload: None,
             fault: None,
+            bfd: None,
             carried_bytes: 0,
         };
         if let Err(error) = metadata.read(payload, unix, keys) {
@@ -92,7 +95,12 @@ impl Metadata {
 
     fn read(&mut self, l4_payload: &[u8], unix: u64, keys: &mut Keys) -> Result<(), MetadataError> {
         let header = Header::parse(l4_payload)?;
-        self.carried_bytes = header.rest().len().saturating_sub(TAG_LENGTH);
+        let carried = header.rest();
+        let carried = carried.get(..carried.len().saturating_sub(TAG_LENGTH)).unwrap_or_default();
+        self.carried_bytes = carried.len();
+        if self.destination.port() == svr::BFD_PORT {
+            self.bfd = liveness(carried);
+        }
         let tlvs = HeaderTlvs::parse(header.header_tlvs())?;
         self.header = header_fields(&tlvs);
         self.encrypted = tlvs.metadata_encrypted;
@@ -110,6 +118,9 @@ impl Metadata {
         let mut text = format!("SVR metadata, {}", self.verdict());
         for field in self.header.iter().chain(self.payload.iter().flatten()) {
             text.push_str(&format!("; {}: {}", field.name, field.value));
+        }
+        if let Some(bfd) = &self.bfd {
+            text.push_str(&format!("; BFD: {bfd}"));
         }
         if let Some(fault) = &self.fault {
             text.push_str(&format!("; {fault}"));
@@ -253,11 +264,34 @@ fn control(control: Control) -> String {
 
 fn context(context: Context) -> String {
     let protocol = Protocol(context.protocol);
-    if protocol.has_ports() || protocol.is_icmp() {
-        format!("{protocol} {} → {}", context.source, context.destination)
-    } else {
-        format!("{protocol} {} → {}", context.source.ip(), context.destination.ip())
+    let (source, destination) = (context.source.ip(), context.destination.ip());
+    match protocol {
+        protocol if protocol.has_ports() => {
+            format!("{protocol} {} → {}", context.source, context.destination)
+        }
+        // An echo has its identifier in both ports.
+        protocol if protocol.is_icmp() => {
+            format!("{protocol} {source} → {destination}, identifier {}", context.source.port())
+        }
+        protocol => format!("{protocol} {source} → {destination}"),
     }
+}
+
+/// What a liveness message says.
+fn liveness(bytes: &[u8]) -> Option<String> {
+    let packet = bfd::Packet::new_checked(bytes).ok()?;
+    let state = match packet.state() {
+        bfd::State::AdminDown => "admin-down",
+        bfd::State::Down => "down",
+        bfd::State::Init => "init",
+        bfd::State::Up => "up",
+    };
+    Some(format!(
+        "{state}, sends every {} ms, wants at most one in {} ms, detects after {} lost",
+        packet.desired_min_tx() / 1000,
+        packet.required_min_rx() / 1000,
+        packet.detect_multiplier()
+    ))
 }
 
 fn payload_fields(tlvs: &PayloadTlvs<'_>) -> Vec<Field> {

@@ -74,12 +74,12 @@ fn capture(args: &CaptureArgs) -> Outcome {
             break Captured { packets: writer.written, lost: 0 };
         }
     };
-    let lost = if captured.lost > 0 {
-        format!("; {} lost, because they were not read in time", captured.lost)
-    } else {
-        String::new()
+    let lost = match captured.lost {
+        0 => String::new(),
+        lost => format!("; {lost} lost, because they were not read in time"),
     };
-    output::note(&format!("{} packets in {}{lost}", writer.written, file.display()));
+    let count = units::counted(usize::try_from(writer.written).unwrap_or(usize::MAX), "packet", "packets");
+    output::note(&format!("{count} in {}{lost}", file.display()));
     Ok(failure::OK)
 }
 
@@ -224,7 +224,12 @@ fn described(decoded: &Decoded) -> String {
     if let Some(fault) = &metadata.fault {
         text.push_str(&table::paragraph(3, "fault", 21, fault));
     }
-    text.push_str(&table::paragraph(3, "carries", 21, &units::bytes(metadata.carried_bytes as u64)));
+    match &metadata.bfd {
+        Some(bfd) => text.push_str(&table::paragraph(3, "BFD", 21, bfd)),
+        None => {
+            text.push_str(&table::paragraph(3, "carries", 21, &units::bytes(metadata.carried_bytes as u64)))
+        }
+    }
     text.push('\n');
     text
 }

@@ -214,7 +214,7 @@ pub fn detail(session: &Session) -> String {
             ),
         ),
     ];
-    lines.iter().map(|(label, value)| paragraph(0, label, 11, &units::printable(value))).collect()
+    lines.iter().map(|(label, value)| paragraph(0, label, 12, &units::printable(value))).collect()
 }
 
 fn leg(leg: &Leg) -> String {

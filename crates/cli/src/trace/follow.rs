@@ -433,7 +433,11 @@ fn local_tenant(snapshot: &Snapshot, id: InterfaceId, source: IpAddr, name: Opti
         return Said { name: None, text: text.to_owned(), origin };
     };
     if let Some(interface) = interface.filter(|interface| interface.tenant.is_some()) {
-        return Said::named(name, format!("{name}, of the interface"), &format!("{}/tenant", interface.origin));
+        return Said::named(
+            name,
+            format!("{name}, of the interface"),
+            &format!("{}/tenant", interface.origin),
+        );
     }
     let memberships =
         model.memberships.iter().filter(|line| line.interface == id && line.prefix.contains(&source));

@@ -150,6 +150,8 @@ fn what_is_kept_of_capabilities_is_enough_to_go_on() {
     drop(forwarder);
     let range = bench.output("r", "cat /proc/sys/net/ipv4/ip_local_port_range");
     assert_ne!(range.split_whitespace().next(), Some("2048"), "restored on a clean shutdown");
+    let answer = super::connect(&bench, "10.77.1.1:16384");
+    assert_eq!(answer, Some(std::io::ErrorKind::ConnectionRefused), "the kernel has its traffic back");
 }
 
 #[test]

@@ -11,7 +11,8 @@
 //!
 //! What the host must know:
 //! - While Fairway runs, the host's ephemeral ports are kept out of the waypoints' ranges
-//!   (`net.ipv4.ip_local_port_range`) and restored on a clean shutdown. Programs that choose source
+//!   (`net.ipv4.ip_local_port_range`) and given back when [`Ports`] is dropped, or by [`release`] after
+//!   [`Ports::leave_guarded`]. Programs that choose source
 //!   ports themselves, as some DNS resolvers do, must be kept off waypoint addresses or out of the
 //!   range: what answers them there is Fairway's.
 //! - A packet that the engine leaves to the host (`Punt`) goes into the TUN interface, as if it had

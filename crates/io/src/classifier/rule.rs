@@ -105,7 +105,7 @@ struct Located<'a> {
 }
 
 /// Decides about an untagged Ethernet frame that was sent to this host on layer 2. This is the
-/// reference; the kernel runs [`super::program`].
+/// reference for the program in the kernel.
 #[must_use]
 pub fn classify(frame: &[u8], tables: &Tables) -> Rule {
     match frame.get(12..14) {

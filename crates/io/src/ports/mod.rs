@@ -103,7 +103,7 @@ impl Ports {
     }
 
     /// Lets go of all interfaces, but leaves the classifier at work: what is Fairway's stays
-    /// unanswered by the kernel until a router starts again, or [`release`] is called. So sessions
+    /// unanswered by the kernel until a router starts again, or [`crate::release`] is called. So sessions
     /// survive a restart.
     pub fn leave_guarded(mut self) {
         for port in &mut self.ports {

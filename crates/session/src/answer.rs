@@ -14,6 +14,7 @@ use crate::control::answering_numbers;
 use crate::engine::{Engine, tuple};
 use crate::headers;
 use crate::key::FlowKey;
+use crate::relay::translated;
 use crate::session::Side;
 use crate::table::Index;
 use crate::tcp::flags;
@@ -108,8 +109,14 @@ impl Engine {
         if !self.may_answer(now) {
             return;
         }
-        let ipv6 = parsed.version == Version::V6;
-        let Some(own) = self.own_address(packet.interface, ipv6) else { return };
+        // In the family of the host that will read it, if this router has an address of it here.
+        let Some((own, error)) = [session.original.ipv6, parsed.version == Version::V6]
+            .into_iter()
+            .find_map(|ipv6| self.own_address(packet.interface, ipv6))
+            .and_then(|own| Some((own, translated(error, Version::of(own))?)))
+        else {
+            return;
+        };
         let wrapped = session.leg(side).key.protocol != session.protocol();
         let segment = parsed.segment(packet.packet.bytes());
         let transport = if wrapped { segment.get(headers::UDP_LEN..).unwrap_or_default() } else { segment };

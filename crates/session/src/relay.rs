@@ -233,7 +233,7 @@ fn resized(error: ErrorRepr, session: &Session, from: Side) -> ErrorRepr {
 
 /// An error in the terms of the other family (RFC 7915, sections 4.2 and 5.2, for what sessions
 /// meet); `None` where there is no counterpart.
-fn translated(error: ErrorRepr, to: Version) -> Option<ErrorRepr> {
+pub(crate) fn translated(error: ErrorRepr, to: Version) -> Option<ErrorRepr> {
     let mtu = u16::from_be_bytes([error.rest[2], error.rest[3]]);
     Some(match (error.version, to, error.message_type, error.code) {
         (from, to, _, _) if from == to => error,

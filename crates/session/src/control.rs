@@ -143,7 +143,7 @@ impl Engine {
         if packet.is_none() {
             self.lose(now, leg.key.interface, &leg.key, DropReason::OutputFull);
         }
-        packet.map(|packet| {
+        packet.inspect(|packet| {
             packet.verdict =
                 Verdict::Forward(Egress { interface: leg.key.interface, next_hop: leg.next_hop });
             packet

@@ -66,7 +66,7 @@ impl Engine {
             return self.icmp_error(now, packet, parsed, outlet);
         }
         if self.snapshot.is_own_address(parsed.destination) && !self.is_host(packet.interface) {
-            return self.to_waypoint(now, packet, parsed, outlet);
+            return self.waypoint_packet(now, packet, parsed, outlet);
         }
         self.first_packet(now, key, packet, parsed, outlet)
     }
@@ -77,7 +77,7 @@ impl Engine {
 
     /// A packet to an address of this router that is no known flow: metadata, a message between
     /// peers, or somebody who tries doors.
-    fn to_waypoint(
+    fn waypoint_packet(
         &mut self,
         now: Now,
         packet: &mut Slot,

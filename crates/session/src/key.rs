@@ -1,17 +1,20 @@
 //! The compact key of a flow.
 
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fairway_types::{InterfaceId, Protocol, Tuple};
+use fairway_wire::ip::{Parsed, Version};
 
 /// One end of a flow: an address and a port, 18 bytes. IPv4 is kept as an IPv4-mapped address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
     address: [u8; 16],
     port: u16,
 }
 
 impl End {
+    #[inline]
     pub(crate) fn new(address: IpAddr, port: u16) -> Self {
         let address = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -43,7 +46,7 @@ impl End {
 ///
 /// The interface is part of the key, so that tenants whose prefixes overlap never meet. A waypoint
 /// flow is kept under the interface that holds the waypoint.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowKey {
     /// Where its packets come from.
     pub(crate) remote: End,
@@ -54,7 +57,31 @@ pub(crate) struct FlowKey {
     pub(crate) ipv6: bool,
 }
 
+impl Hash for FlowKey {
+    /// Three words, which hash much faster than twice sixteen bytes and their neighbours.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { remote, local, interface, protocol, ipv6 } = self;
+        state.write_u128(u128::from_ne_bytes(remote.address));
+        state.write_u128(u128::from_ne_bytes(local.address));
+        let ports = u64::from(remote.port) << 48 | u64::from(local.port) << 32;
+        state.write_u64(ports | u64::from(interface.0) << 16 | u64::from(protocol.0) << 8 | u64::from(*ipv6));
+    }
+}
+
 impl FlowKey {
+    /// The flow of a packet that arrived on an interface.
+    #[inline]
+    pub(crate) fn of_packet(interface: InterfaceId, parsed: &Parsed) -> Self {
+        Self {
+            remote: End::new(parsed.source, parsed.source_port),
+            local: End::new(parsed.destination, parsed.destination_port),
+            interface,
+            protocol: Protocol(parsed.protocol),
+            ipv6: parsed.version == Version::V6,
+        }
+    }
+
     pub(crate) fn new(interface: InterfaceId, tuple: &Tuple) -> Self {
         Self {
             remote: End::new(tuple.source.ip(), tuple.source.port()),

@@ -164,7 +164,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100_000 {
             let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
-            assert!(pair.local % 2 == 0 && pair.remote % 2 == 1);
+            assert!(pair.local.is_multiple_of(2) && !pair.remote.is_multiple_of(2));
             assert!(PortRange::WAYPOINTS.contains(pair.local) && PortRange::WAYPOINTS.contains(pair.remote));
             assert!(seen.insert(pair));
         }

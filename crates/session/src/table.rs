@@ -25,6 +25,17 @@ pub(crate) struct Table {
     hasher: FixedState,
 }
 
+/// Where a flow is likely to be found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint {
+    hash: u64,
+    number: u32,
+}
+
+impl Hint {
+    pub(crate) const NONE: Self = Self { hash: 0, number: u32::MAX };
+}
+
 const fn flow_number(index: Index, side: Side) -> u32 {
     index << 1 | side.index() as u32
 }
@@ -82,9 +93,51 @@ impl Table {
 
     #[inline]
     pub(crate) fn find(&self, key: &FlowKey) -> Option<(Index, Side)> {
-        let number =
-            *self.flows.find(self.hash(key), |&number| flow_key(&self.slots, number) == Some(key))?;
+        self.find_hashed(self.hash(key), key)
+    }
+
+    #[inline]
+    fn find_hashed(&self, hash: u64, key: &FlowKey) -> Option<(Index, Side)> {
+        let number = *self.flows.find(hash, |&number| flow_key(&self.slots, number) == Some(key))?;
         Some(flow_parts(number))
+    }
+
+    /// Where to look for a flow.
+    #[inline]
+    pub(crate) fn hint(&self, key: &FlowKey) -> Hint {
+        Hint { hash: self.hash(key), ..Hint::NONE }
+    }
+
+    /// Brings what is likely to be found into the cache.
+    ///
+    /// What is found under a hash first is not compared yet with what is sought: so the lookups do
+    /// not depend on each other, and the processor waits for the memory of all of them at once.
+    #[inline]
+    pub(crate) fn approach<'a>(&self, hints: impl Iterator<Item = &'a mut Hint>) {
+        let mut touched = 0;
+        for hint in hints {
+            if let Some(&number) = self.flows.find(hint.hash, |_| true) {
+                hint.number = number;
+                touched ^= self.touch(number);
+            }
+        }
+        core::hint::black_box(touched);
+    }
+
+    /// Reads from every cache line of a session.
+    #[inline]
+    fn touch(&self, number: u32) -> u64 {
+        let (index, _) = flow_parts(number);
+        self.get(index).map_or(0, Session::touch)
+    }
+
+    /// Finds a flow that was approached. The table may have changed since.
+    #[inline]
+    pub(crate) fn find_near(&self, hint: Hint, key: &FlowKey) -> Option<(Index, Side)> {
+        if flow_key(&self.slots, hint.number) == Some(key) {
+            return Some(flow_parts(hint.number));
+        }
+        self.find_hashed(hint.hash, key)
     }
 
     pub(crate) fn find_uuid(&self, uuid: &Uuid) -> Option<Index> {

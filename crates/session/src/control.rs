@@ -139,15 +139,12 @@ impl Engine {
     ) -> Option<&'o mut Slot> {
         let leg = session.leg(out);
         let numbers = session.tcp.numbers(out.other());
-        let packet = compose(outlet, &leg.key, numbers, payload);
-        if packet.is_none() {
+        let Some(packet) = compose(outlet, &leg.key, numbers, payload) else {
             self.lose(now, leg.key.interface, &leg.key, DropReason::OutputFull);
-        }
-        packet.inspect(|packet| {
-            packet.verdict =
-                Verdict::Forward(Egress { interface: leg.key.interface, next_hop: leg.next_hop });
-            packet
-        })
+            return None;
+        };
+        packet.verdict = Verdict::Forward(Egress { interface: leg.key.interface, next_hop: leg.next_hop });
+        Some(packet)
     }
 
     /// Counts a packet of this router's making, or takes it back.

@@ -284,7 +284,7 @@ fn the_status_fits_and_warns() {
     };
     let text = status::text(&status, Duration::from_secs(1_700_000_125));
     fits(&text);
-    assert!(text.contains("up 1d02h") && text.contains("applied 2m05s ago, 3 times"), "{text}");
+    assert!(text.contains("up 1d02h") && text.contains("applied 2m05s ago, 3 reloads"), "{text}");
     assert!(text.contains("12 of 1000000 (<1 %)"), "{text}");
 }
 

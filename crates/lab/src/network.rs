@@ -4,13 +4,17 @@
 //! link is a veth pair to each member from the wire's namespace, without offloads.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::error::LabError;
 use crate::ethtool::offloads_off;
 use crate::namespace::{self, inside, sysctl, tool};
+use crate::process::{POLL, monotonic};
 use crate::state::namespace_name;
 use crate::topology::{Link, Nat, Node, Role, Topology, Transport};
 
+/// How long the kernel may take to notice that devices have a link.
+const LINK_DEADLINE: Duration = Duration::from_secs(5);
 /// The bridge of a link; no node has a dot in its name.
 const BRIDGE: &str = "br.0";
 
@@ -61,7 +65,34 @@ pub(crate) fn build(topology: &Topology) -> Result<(), LabError> {
     for (name, link) in &topology.links {
         finish_link(topology, name, link)?;
     }
-    topology.nodes.iter().try_for_each(|(name, node)| finish_node(&topology.name, name, node, topology))
+    topology.nodes.iter().try_for_each(|(name, node)| finish_node(&topology.name, name, node, topology))?;
+    wait_for_links(topology)
+}
+
+/// Waits until the kernel has noticed that every device has a link. It may take it a second, during
+/// which a host hears no neighbour solicitations.
+fn wait_for_links(topology: &Topology) -> Result<(), LabError> {
+    let (deadline, mut namespaces) = (monotonic() + LINK_DEADLINE, namespaces(topology));
+    while let Some(namespace) = namespaces.last() {
+        let down = tool("ip", &["-n", namespace, "-brief", "link"], "")?;
+        let down: Vec<&str> = down.lines().filter(|line| !is_up(line)).collect();
+        if down.is_empty() {
+            namespaces.pop();
+        } else if monotonic() > deadline {
+            let (command, output) = (format!("ip -n {namespace} -brief link"), down.join("; "));
+            return Err(LabError::Tool { command, output });
+        } else {
+            std::thread::sleep(POLL);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a line of `ip -brief link` is of a device that is up, or of none of the laboratory's:
+/// its own are ends of pairs, shown as `wan@if5`.
+fn is_up(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    !words.next().is_some_and(|name| name.contains("@if")) || words.next() == Some("UP")
 }
 
 fn apply(settings: &[(&str, &str)]) -> Result<(), LabError> {

@@ -56,12 +56,12 @@ fn serve(stream: UnixStream, answer: Answer, seen: &Mutex<Vec<Request>>) {
     let mut writer = stream.try_clone().unwrap();
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let request = Request::parse(line.as_bytes()).unwrap();
+        seen.lock().unwrap().push(request.clone());
         for value in answer(&request) {
             if writeln!(writer, "{value}").is_err() {
                 return;
             }
         }
-        seen.lock().unwrap().push(request);
     }
 }
 

@@ -56,7 +56,11 @@ pub fn text(status: &Status, now: Duration) -> String {
                 "{}, applied {} ago, {}",
                 configuration.file,
                 units::duration(age),
-                units::counted(usize::try_from(configuration.reloads).unwrap_or(usize::MAX), "reload", "reloads")
+                units::counted(
+                    usize::try_from(configuration.reloads).unwrap_or(usize::MAX),
+                    "reload",
+                    "reloads"
+                )
             ),
         ),
     ];

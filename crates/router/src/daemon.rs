@@ -86,15 +86,22 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The faults that keep the router from starting, as one error for people.
 fn refusal(refused: &Refused) -> anyhow::Error {
-    control::log_faults(&refused.faults);
-    let first = refused.faults.iter().find(|fault| fault.severity == "error");
-    let Some(fault) = first.or(refused.faults.first()) else {
-        return anyhow!("the configuration is refused");
-    };
-    let others = refused.faults.len() as u64 - 1 + refused.more;
-    let others = if others > 0 { format!(" (and {others} more)") } else { String::new() };
-    anyhow!("the configuration is refused: {}: {}; fix: {}{others}", fault.path, fault.problem, fault.fix)
+    const SHOWN: usize = 20;
+    let mut text = String::from("the configuration is refused");
+    for fault in refused.faults.iter().take(SHOWN) {
+        let value = fault.value.as_ref().map(|value| format!("{value}: ")).unwrap_or_default();
+        text.push_str(&format!(
+            "\n{}: {}\n  {value}{}\n  fix: {}",
+            fault.severity, fault.path, fault.problem, fault.fix
+        ));
+    }
+    let others = refused.faults.len().saturating_sub(SHOWN) as u64 + refused.more;
+    if others > 0 {
+        text.push_str(&format!("\nand {others} more: see `fairway config validate`"));
+    }
+    anyhow!(text)
 }
 
 fn engine(loaded: Loaded, clock: Clock) -> anyhow::Result<Engine> {

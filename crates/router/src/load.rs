@@ -110,7 +110,8 @@ fn read_key(path: &Path) -> Result<PeerKey, (String, String)> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => (
             "does not exist".to_owned(),
-            "make the missing keys with `fairway key generate --for FILE` and copy each to both routers".to_owned(),
+            "make the missing keys with `fairway key generate --for FILE` and copy each to both routers"
+                .to_owned(),
         ),
         _ => (format!("cannot be opened: {error}"), format!("chown root {shown}; chmod 600 {shown}")),
     })?;
@@ -130,8 +131,9 @@ fn read_key(path: &Path) -> Result<PeerKey, (String, String)> {
     file.take(MAX_KEY_FILE)
         .read_to_end(&mut text)
         .map_err(|error| (format!("cannot be read: {error}"), "check the file".to_owned()))?;
-    PeerKey::parse(&text)
-        .map_err(|error| (error.to_string(), "make a new one with `fairway key generate --for FILE`".to_owned()))
+    PeerKey::parse(&text).map_err(|error| {
+        (error.to_string(), "make a new one with `fairway key generate --for FILE`".to_owned())
+    })
 }
 
 /// Whether a keyring can hold these peers, before anything changes.

@@ -139,6 +139,10 @@ impl Core {
     pub(crate) fn apply(&mut self, loaded: Loaded, before: &RouterPorts) -> Result<Applied, String> {
         let now = self.clock.now();
         let after = RouterPorts::of(&loaded);
+        if !after.has_interfaces_of(before) {
+            // It would name packets by the wrong interfaces.
+            self.ports.set_capture(None);
+        }
         self.ports.apply(&after.specs, &after.waypoints).map_err(|error| error.to_string())?;
         let applied = match self.engine.apply(now, loaded.snapshot, loaded.keys, &mut self.batch) {
             Ok(applied) => applied,
@@ -196,8 +200,8 @@ impl Core {
     }
 
     fn warn_of_addresses(&self, model: &RouterModel, id: InterfaceId) {
-        // While the device is gone, its addresses are not what is missing.
-        let Some(interface) = model.interface(id).filter(|_| self.ports.mtu(id).is_some()) else { return };
+        // While the interface is down, its addresses are not what is missing.
+        let Some(interface) = model.interface(id).filter(|_| self.ports.is_up(id)) else { return };
         for address in interfaces::missing_addresses(interface, &self.ports.addresses(id)) {
             warn!(
                 interface = %interface.name, %address,
@@ -292,6 +296,12 @@ pub(crate) struct RouterPorts {
 impl RouterPorts {
     pub(crate) fn of(loaded: &Loaded) -> Self {
         Self { specs: loaded.ports.clone(), waypoints: loaded.waypoints.clone() }
+    }
+
+    /// Whether ids name the same interfaces.
+    fn has_interfaces_of(&self, other: &Self) -> bool {
+        let names = |ports: &Self| ports.specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
+        names(self) == names(other)
     }
 
     pub(crate) fn open(&self) -> Result<Ports, fairway_io::OpenError> {

@@ -33,29 +33,38 @@ struct Queue {
     lost: AtomicU64,
 }
 
-/// Streams packets until a limit is reached, the client says or closes something, or the interfaces
-/// change.
+/// Streams packets until a limit is reached, the client says or closes something, the interfaces change, or the router
+/// ends.
 pub(crate) fn stream(
     control: &Control,
     request: &CaptureRequest,
     client: &UnixStream,
 ) -> Result<(), std::io::Error> {
-    let Some(_right) = control.begin_capture() else {
-        let error = ErrorBody::new("another capture is running", "wait until it ends, or end it");
-        return send(client, &Response::Error(error));
+    // Once the last line is sent, another client may capture.
+    let last = match control.begin_capture() {
+        Some(_right) => capture(control, request, client)?,
+        None => {
+            let fix = "wait until it ends, or end it";
+            Response::Error(ErrorBody::new("another capture is running", fix))
+        }
     };
+    send(client, &last)
+}
+
+/// Streams packets, and gives the last line.
+fn capture(
+    control: &Control,
+    request: &CaptureRequest,
+    client: &UnixStream,
+) -> Result<Response, std::io::Error> {
     let queue = Arc::new(Queue::default());
     let (capturing, packets) = match start(control, request, &queue) {
         Ok(started) => started,
-        Err(error) => return send(client, &Response::Error(error)),
+        Err(error) => return Ok(Response::Error(error)),
     };
     send(client, &Response::Capturing(capturing))?;
     let streamed = forward(control, request, client, &packets, &queue)?;
-    // A client that hung up does not want to know.
-    send(
-        client,
-        &Response::Captured(Captured { packets: streamed, lost: queue.lost.load(Ordering::Relaxed) }),
-    )
+    Ok(Response::Captured(Captured { packets: streamed, lost: queue.lost.load(Ordering::Relaxed) }))
 }
 
 fn forward(

@@ -380,9 +380,9 @@ pub struct DeleteSession {
 /// `fairway trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// The sender: an ADDRESS, `tenant:NAME`, or `ROUTER/INTERFACE[:ADDRESS]`.
+    /// The sender: `ADDRESS`, `tenant:NAME`, or `ROUTER/INTERFACE[:ADDRESS]`.
     pub from: String,
-    /// The destination: an ADDRESS, ADDRESS:PORT, [IPV6]:PORT, or `service:NAME`.
+    /// The destination: `ADDRESS`, `ADDRESS:PORT`, `[IPV6]:PORT`, or `service:NAME`.
     pub to: String,
     /// tcp, udp, icmp, icmp6, gre, esp, sctp or a number [default: tcp with a port, else icmp].
     #[arg(long, value_parser = protocol)]

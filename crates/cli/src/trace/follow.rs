@@ -143,68 +143,64 @@ impl Walk<'_> {
         arrival: &Arrival,
         hop: &mut Hop,
     ) -> Result<Option<TenantId>, End> {
-        let model = snapshot.model();
         match arrival {
-            Arrival::Host(interface) => {
-                let element = model.interface(*interface);
-                let tenant = snapshot.tenant_of(*interface, self.source);
-                self.tenant =
-                    tenant.and_then(|id| model.tenants.get(id.index())).map(|tenant| tenant.name.clone());
-                hop.tenant = Some(local_tenant(snapshot, *interface, self.source, self.tenant.as_deref()));
-                if let Some(element) = element.filter(|element| element.kind == InterfaceKind::Fabric) {
-                    let why = format!(
-                        "{} is a fabric interface: packets without metadata are not expected",
-                        element.name
-                    );
-                    let fix = "make its type `shared` or `external` if hosts are there";
-                    return Err(self.denied(
-                        &model.router,
-                        DropReason::NoTenant,
-                        &why,
-                        fix,
-                        Some(&element.origin),
-                    ));
-                }
-                Ok(tenant)
-            }
-            Arrival::Peer(path) => {
-                let element = model.path(*path).and_then(|path| model.interface(path.interface));
-                if let Some(element) = element.filter(|element| element.kind == InterfaceKind::External) {
-                    let why = format!("{} is an external interface: metadata is not expected", element.name);
-                    let fix = "make its type `shared` or `fabric` if peers are there";
-                    return Err(self.denied(
-                        &model.router,
-                        DropReason::MetadataUnexpected,
-                        &why,
-                        fix,
-                        Some(&element.origin),
-                    ));
-                }
-                let Some(name) = self.tenant.clone() else {
-                    hop.tenant = Some(Said::text("none: the metadata names no tenant"));
-                    return Ok(None);
-                };
-                let peer = model.path(*path).and_then(|path| Some((path.peer, model.peer(path.peer)?)));
-                let Some(tenant) = snapshot.tenant_named(&name) else {
-                    let why =
-                        format!("the metadata names the tenant {name}, which this router does not know");
-                    let fix = "give all routers the same configuration";
-                    return Err(self.denied(&model.router, DropReason::UnknownTenant, &why, fix, None));
-                };
-                let Some((id, peer)) = peer else { return Ok(Some(tenant)) };
-                hop.tenant = Some(Said::named(
-                    &name,
-                    format!("{name}, by the metadata of {}", peer.name),
-                    &peer.origin,
-                ));
-                if snapshot.peer_may_claim(id, tenant) {
-                    return Ok(Some(tenant));
-                }
-                let why = format!("the peer {} may not claim the tenant {name}", peer.name);
-                let fix = format!("add {name} to `allowed-tenant` of the peer {}", peer.name);
-                Err(self.denied(&model.router, DropReason::TenantNotAllowed, &why, &fix, Some(&peer.origin)))
-            }
+            Arrival::Host(interface) => self.tenant_of_host(snapshot, *interface, hop),
+            Arrival::Peer(path) => self.tenant_of_peer(snapshot, *path, hop),
         }
+    }
+
+    fn tenant_of_host(
+        &mut self,
+        snapshot: &Snapshot,
+        interface: InterfaceId,
+        hop: &mut Hop,
+    ) -> Result<Option<TenantId>, End> {
+        let model = snapshot.model();
+        let tenant = snapshot.tenant_of(interface, self.source);
+        self.tenant = tenant.and_then(|id| model.tenants.get(id.index())).map(|tenant| tenant.name.clone());
+        hop.tenant = Some(local_tenant(snapshot, interface, self.source, self.tenant.as_deref()));
+        let fabric = model.interface(interface).filter(|element| element.kind == InterfaceKind::Fabric);
+        let Some(element) = fabric else { return Ok(tenant) };
+        let why =
+            format!("{} is a fabric interface: packets without metadata are not expected", element.name);
+        let fix = "make its type `shared` or `external` if hosts are there";
+        Err(self.denied(&model.router, DropReason::NoTenant, &why, fix, Some(&element.origin)))
+    }
+
+    fn tenant_of_peer(
+        &self,
+        snapshot: &Snapshot,
+        path: PathId,
+        hop: &mut Hop,
+    ) -> Result<Option<TenantId>, End> {
+        let model = snapshot.model();
+        let path = model.path(path);
+        let interface = path.and_then(|path| model.interface(path.interface));
+        if let Some(element) = interface.filter(|element| element.kind == InterfaceKind::External) {
+            let why = format!("{} is an external interface: metadata is not expected", element.name);
+            let fix = "make its type `shared` or `fabric` if peers are there";
+            let reason = DropReason::MetadataUnexpected;
+            return Err(self.denied(&model.router, reason, &why, fix, Some(&element.origin)));
+        }
+        let Some(name) = self.tenant.as_deref() else {
+            hop.tenant = Some(Said::text("none: the metadata names no tenant"));
+            return Ok(None);
+        };
+        let Some(tenant) = snapshot.tenant_named(name) else {
+            let why = format!("the metadata names the tenant {name}, which this router does not know");
+            let fix = "give all routers the same configuration";
+            return Err(self.denied(&model.router, DropReason::UnknownTenant, &why, fix, None));
+        };
+        let peer = path.and_then(|path| Some((path.peer, model.peer(path.peer)?)));
+        let Some((id, peer)) = peer else { return Ok(Some(tenant)) };
+        let text = format!("{name}, by the metadata of {}", peer.name);
+        hop.tenant = Some(Said::named(name, text, &peer.origin));
+        if snapshot.peer_may_claim(id, tenant) {
+            return Ok(Some(tenant));
+        }
+        let why = format!("the peer {} may not claim the tenant {name}", peer.name);
+        let fix = format!("add {name} to `allowed-tenant` of the peer {}", peer.name);
+        Err(self.denied(&model.router, DropReason::TenantNotAllowed, &why, &fix, Some(&peer.origin)))
     }
 
     /// Chooses a way, and says why others before it are not taken.

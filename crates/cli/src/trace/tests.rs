@@ -183,3 +183,29 @@ fn a_service_stands_for_one_of_its_destinations() {
     assert_eq!(trace.port, Some(22), "{text}");
     assert!(trace.outcome.arrives(), "{text}");
 }
+
+/// The example with one text in it replaced.
+fn changed(from: &str, to: &str) -> Fabric {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/two-routers.json");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{from}");
+    let authority = fairway_config::Authority::parse(&text.replace(from, to)).unwrap();
+    Fabric::compile(&authority).unwrap()
+}
+
+#[test]
+fn a_tenant_that_the_peer_may_not_claim_is_refused_at_the_egress() {
+    let fabric = changed(r#""allowed-tenant": ["corp", "guests"]"#, r#""allowed-tenant": ["guests"]"#);
+    let trace = trace(&fabric, &arguments("10.1.0.5", "10.2.0.10:443", None), UP).unwrap();
+    assert_eq!((denial(&trace).0, denial(&trace).1), ("dc", "tenant-not-allowed"));
+    assert_eq!(denial(&trace).2, Some("/fairway:authority/router[name='dc']/peer[name='branch']"));
+    assert_eq!(trace.routers.len(), 2);
+}
+
+#[test]
+fn a_service_without_way_says_what_to_add() {
+    let fabric = changed(r#"{ "name": "ping", "service-name": "ping", "local": {} },"#, "");
+    let trace = trace(&fabric, &arguments("10.1.0.5", "10.2.0.10", None), UP).unwrap();
+    assert_eq!((denial(&trace).0, denial(&trace).1), ("branch", "no-route"));
+    assert!(report::text(&trace).contains("add a service-route for ping to branch"));
+}

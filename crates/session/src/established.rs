@@ -17,7 +17,7 @@ use crate::headers;
 use crate::key::FlowKey;
 use crate::names::Names;
 use crate::seal::Seal;
-use crate::session::{Hop, Session, Side};
+use crate::session::{Session, Side};
 use crate::table::Index;
 use crate::tcp::{Segment, TcpPhase, flags};
 
@@ -71,22 +71,23 @@ impl Engine {
             self.counters.increment(Counter::SessionsRetriggered);
             raise_epoch(session, side.other(), now);
         }
-        let leads_to_peer = session.leg(side.other()).hop.is_some();
+        let (leg, out) = (session.leg(side), session.leg(side.other()));
+        let (rewrite, to, next_hop) = (leg.rewrite, out.key, out.next_hop);
+        let path = out.hop.as_ref().map(|hop| hop.path);
         // A payload that looks like metadata must not be taken for it by the next router.
-        let mimics = leads_to_peer && find_cookie(packet, parsed) != Cookie::None;
+        let mimics = path.is_some() && find_cookie(packet, parsed) != Cookie::None;
         if packet.gso.is_some() && (attach != Attach::Nothing || mimics) {
             return self.process_segments(now, packet, outlet);
         }
-        let (leg, out) = (*session.leg(side), *session.leg(side.other()));
         self.check_size(now, index, side, packet, parsed, outlet)?;
         let bytes = packet.packet.len() as u64;
-        leg.rewrite.apply(packet, parsed, &out.key)?;
-        if let Some(hop) = &out.hop {
+        rewrite.apply(packet, parsed, &to)?;
+        if let Some(path) = path {
             if attach != Attach::Nothing {
-                self.attach_or_send_ahead(now, index, side.other(), hop, packet, outlet)?;
+                self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?;
             } else if mimics {
                 self.counters.increment(Counter::FalsePositives);
-                self.seal(now, hop.path, packet, &out.key, HeaderTlvs::default(), &PayloadTlvs::default())?;
+                self.seal(now, path, packet, &to, HeaderTlvs::default(), &PayloadTlvs::default())?;
             }
         }
         if let Some(session) = self.table.get_mut(index) {
@@ -94,7 +95,7 @@ impl Engine {
             leg.packets += packet.gso.map_or(1, |gso| segments(packet, gso.size));
             leg.bytes += bytes;
         }
-        Ok(Verdict::Forward(Egress { interface: out.key.interface, next_hop: out.next_hop }))
+        Ok(Verdict::Forward(Egress { interface: to.interface, next_hop }))
     }
 
     /// Lets the TCP state take note of a packet.
@@ -142,16 +143,16 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index) else { return Ok(()) };
-        let (from, to) = (session.leg(side).key, session.leg(side.other()).key);
+        let (from, to) = (&session.leg(side).key, &session.leg(side.other()).key);
         let mtu = self.mtu(to.interface);
         let arrived = match packet.gso {
             Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
             None => packet.packet.len(),
         };
-        if (arrived + overhead(&to, session)).saturating_sub(overhead(&from, session)) <= mtu {
+        if (arrived + overhead(to, session)).saturating_sub(overhead(from, session)) <= mtu {
             return Ok(());
         }
-        let fits = (mtu + overhead(&from, session)).saturating_sub(overhead(&to, session));
+        let fits = (mtu + overhead(from, session)).saturating_sub(overhead(to, session));
         self.send_too_big(now, index, side, packet, parsed, fits, outlet);
         Err(DropReason::TooBig)
     }
@@ -163,7 +164,7 @@ impl Engine {
         now: Now,
         index: Index,
         out: Side,
-        hop: &Hop,
+        path: PathId,
         packet: &mut Slot,
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
@@ -172,7 +173,7 @@ impl Engine {
         let mtu = self.mtu(key.interface);
         let (transport, _) = payload_offsets(packet.packet.bytes(), &key);
         let room = mtu.saturating_sub(packet.packet.len());
-        if room < self.metadata_len(&session, out, hop.path) {
+        if room < self.metadata_len(&session, out, path) {
             self.counters.increment(Counter::MetadataSentAhead);
             self.send_keep_alive(now, index, out, outlet);
             return Ok(());

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use fairway_types::Time;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::{LogFormat, LogLevel, Options};
@@ -23,6 +24,9 @@ pub(crate) fn start(options: &Options) {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
+    // The worker tells of these itself, by the names of the configuration.
+    let told = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
+    let targets = Targets::new().with_default(level).with_target("fairway_io::ports::events", told);
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
@@ -30,12 +34,12 @@ pub(crate) fn start(options: &Options) {
         .with_writer(io::stderr);
     // A second router in one process, as in tests, shares the first one's lines.
     let _ = match options.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().with(targets).try_init(),
         // The journal has its own time.
         LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            lines.without_time().finish().try_init()
+            lines.without_time().finish().with(targets).try_init()
         }
-        LogFormat::Text => lines.finish().try_init(),
+        LogFormat::Text => lines.finish().with(targets).try_init(),
     };
 }
 

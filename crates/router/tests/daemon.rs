@@ -1,6 +1,8 @@
 //! The daemon as its operators meet it: started in a network namespace of its own, without devices,
 //! and asked over its socket. Needs root; without it there is nothing to test.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

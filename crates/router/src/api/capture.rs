@@ -15,9 +15,10 @@ use fairway_io::{CaptureHook, CaptureRecord, Direction, PortKind};
 use fairway_types::InterfaceId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::packets::{CaptureInterface, Captured, Capturing, Packet};
 use super::request::CaptureRequest;
 use super::server::send;
-use super::types::{CaptureInterface, Captured, Capturing, ErrorBody, Packet, Response};
+use super::types::{ErrorBody, Response};
 use crate::control::Control;
 
 /// Packets that wait for the client at most.

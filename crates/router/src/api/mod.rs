@@ -9,7 +9,7 @@
 //! {"capture":{"interfaces":["wan"],"packets":100}}
 //! ```
 //!
-//! [`request`] holds what may be asked, [`types`] what is answered, [`client`] a blocking client.
+//! [`request`] holds what may be asked, [`types`] and [`packets`] what is answered, [`client`] a blocking client.
 //! Everything is named, never numbered: ids do not leave the daemon. Units are in field names.
 //! Long listings come in pages: `next` of one answer is the `cursor` of the next request, and an
 //! absent `next` ends the listing.
@@ -20,6 +20,7 @@
 mod answer;
 mod capture;
 pub mod client;
+pub mod packets;
 pub mod request;
 pub(crate) mod server;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 pub mod types;
 
 pub use client::{Client, ClientError};
+pub use packets::{CaptureInterface, Captured, Capturing, Packet};
 pub use request::{
     CaptureRequest, Delete, FibFilter, FibQuery, LookupQuery, Nothing, ProtocolName, Request, SessionFilter,
     SessionQuery, Show,

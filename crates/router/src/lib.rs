@@ -21,4 +21,5 @@ mod views;
 mod worker;
 
 pub use daemon::run;
+pub use fairway_io::{Released, release};
 pub use options::{LogFormat, LogLevel, Options};

@@ -126,7 +126,7 @@ fn document(service: &str) -> String {
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        println!("skipped: a router needs root");
+        eprintln!("skipped: a router needs root");
     }
     root
 }

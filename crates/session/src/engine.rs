@@ -44,7 +44,7 @@ const ANNOUNCEMENTS: u8 = 4;
 const EVENTS: usize = 1024;
 
 /// How many packets are parsed before the first of them is decided.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// A packet before it is decided.
 struct Arrival {
@@ -144,7 +144,8 @@ impl Engine {
         let mut arrivals = core::array::from_fn(|number| {
             group.get(number).map_or(Arrival::NONE, |packet| self.arrival(packet))
         });
-        self.table.approach(arrivals.iter_mut().take(group.len()).map(|arrival| &mut arrival.hint));
+        self.table.guess(arrivals.iter_mut().take(group.len()).map(|arrival| &mut arrival.hint));
+        self.table.touch(arrivals.iter().take(group.len()).map(|arrival| &arrival.hint));
         arrivals
     }
 

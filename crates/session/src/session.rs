@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use fairway_types::{PathId, Protocol, RouteId, ServiceId, TenantId, Time};
 
-use crate::handshake::{Handshake, Role};
+use crate::handshake::{Handshake, Phase, Role};
 use crate::key::FlowKey;
 use crate::rewrite::Rewrite;
 use crate::tcp::Tcp;
@@ -108,11 +108,16 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Reads something from everything a packet needs, so that it is in the cache.
+    /// Reads something from each part that a packet needs, so that it is in the cache.
     #[inline]
     pub(crate) fn touch(&self) -> u64 {
-        let legs = self.legs.iter().map(|leg| leg.packets ^ u64::from(leg.key.local.port()));
-        legs.sum::<u64>() ^ self.active.0 ^ u64::from(self.tcp.phase().is_over())
+        let leg = |leg: &Leg| {
+            let told = leg.hop.is_some_and(|hop| hop.handshake.phase() == Phase::Settled);
+            leg.packets ^ u64::from(leg.key.local.port()) ^ u64::from(told)
+        };
+        let [initiator, responder] = &self.legs;
+        let rest = u64::from(self.tcp.phase().is_over()) ^ u64::from(self.answered);
+        leg(initiator) ^ leg(responder) ^ self.active.0 ^ rest
     }
 
     pub(crate) const fn leg(&self, side: Side) -> &Leg {
@@ -151,5 +156,15 @@ impl Session {
         let [initiator, responder] = &mut self.legs;
         initiator.rewrite = Rewrite::compile(&initiator.key, &responder.key);
         responder.rewrite = Rewrite::compile(&responder.key, &initiator.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_fits_in_six_cache_lines() {
+        assert!(size_of::<Option<Session>>() <= 6 * 64);
     }
 }

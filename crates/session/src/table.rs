@@ -108,30 +108,27 @@ impl Table {
         Hint { hash: self.hash(key), ..Hint::NONE }
     }
 
-    /// Brings what is likely to be found into the cache.
+    /// Guesses where flows are, without comparing what is there with what is sought.
     ///
-    /// What is found under a hash first is not compared yet with what is sought: so the lookups do
-    /// not depend on each other, and the processor waits for the memory of all of them at once.
+    /// So the guesses do not depend on each other, nor on the memory of sessions, and the processor
+    /// waits for the memory of many at once.
     #[inline]
-    pub(crate) fn approach<'a>(&self, hints: impl Iterator<Item = &'a mut Hint>) {
-        let mut touched = 0;
+    pub(crate) fn guess<'a>(&self, hints: impl Iterator<Item = &'a mut Hint>) {
         for hint in hints {
             if let Some(&number) = self.flows.find(hint.hash, |_| true) {
                 hint.number = number;
-                touched ^= self.touch(number);
             }
         }
-        core::hint::black_box(touched);
     }
 
-    /// Reads from every cache line of a session.
+    /// Brings sessions that were guessed into the cache, in the same manner.
     #[inline]
-    fn touch(&self, number: u32) -> u64 {
-        let (index, _) = flow_parts(number);
-        self.get(index).map_or(0, Session::touch)
+    pub(crate) fn touch<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
+        let touch = |hint: &Hint| self.get(flow_parts(hint.number).0).map_or(0, Session::touch);
+        core::hint::black_box(hints.fold(0, |touched, hint| touched ^ touch(hint)));
     }
 
-    /// Finds a flow that was approached. The table may have changed since.
+    /// Finds a flow, first where it was guessed to be. The table may have changed since.
     #[inline]
     pub(crate) fn find_near(&self, hint: Hint, key: &FlowKey) -> Option<(Index, Side)> {
         if flow_key(&self.slots, hint.number) == Some(key) {

@@ -49,6 +49,16 @@ pub enum Command {
     ///
     /// Sessions that are still allowed are not touched. A broken configuration changes nothing.
     Reload(Reload),
+    /// Give the traffic of this host back to its kernel after a router has stopped.
+    ///
+    /// A router leaves its classifier at work when it ends, so that sessions survive a restart: until
+    /// then the kernel answers nothing that was the router's. This takes the classifier off, in the
+    /// present network namespace. Refused while a router runs.
+    Release {
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain, router by router, what would happen to a packet and which configuration line decides.
     Trace(TraceArgs),
     /// Write the packets of a running router to a pcapng file, or decode metadata in one.

@@ -46,6 +46,7 @@ fn run(command: Command) -> Outcome {
         Command::Show(args) => show::run(args),
         Command::Delete { command } => delete::run(command),
         Command::Reload(args) => router::reload(&args),
+        Command::Release { json } => router::release(json),
         Command::Trace(args) => trace::run(&args),
         Command::Capture(args) => capture::run(args),
         Command::Lab { command } => lab::run(command),

@@ -1,4 +1,6 @@
-//! `fairway router` and `fairway reload`.
+//! `fairway router`, `fairway reload` and `fairway release`.
+
+use std::io::ErrorKind;
 
 use fairway_router::Options;
 use fairway_router::api::{Fault, Nothing, Request, Response, default_socket};
@@ -66,6 +68,32 @@ pub fn reload(args: &Reload) -> Outcome {
         }
         other => Err(router.unexpected(&other)),
     }
+}
+
+/// Takes off what a stopped router left at work.
+pub fn release(json: bool) -> Outcome {
+    let released = fairway_router::release().map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => Failure::refused("a router runs in this network namespace")
+            .fix("stop it first: systemctl stop fairway-router@NAME, or end its process"),
+        ErrorKind::PermissionDenied => {
+            Failure::refused("only root may take the classifier off").fix("try again with sudo")
+        }
+        _ => Failure::refused(format!("the classifier could not be taken off: {error}")),
+    })?;
+    if json {
+        output::json(&serde_json::json!({
+            "devices": released.devices,
+            "ephemeral_ports_restored": released.ephemeral_ports,
+        }))?;
+    } else if released.devices.is_empty() {
+        output::text("Nothing to release: no device has the classifier.\n")?;
+    } else {
+        output::text(&format!(
+            "Released {}. The kernel answers for itself again.\n",
+            released.devices.join(", ")
+        ))?;
+    }
+    Ok(failure::OK)
 }
 
 fn amount(count: u64) -> usize {

@@ -14,6 +14,9 @@ pub enum OpenError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A router takes this namespace's traffic already.
+    #[error("another router runs in this network namespace; stop it first")]
+    AnotherRouter,
     /// The kernel refused something for one interface.
     #[error("interface {interface}: {action}: {source}")]
     Interface {

@@ -1,10 +1,29 @@
-//! Taking off what a router leaves at work when it ends.
+//! One router in a network namespace, and taking off what it leaves at work when it ends.
 
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::net::if_::if_nameindex;
 
 use crate::{classifier, ephemeral};
+
+/// Abstract sockets belong to a network namespace and go with the process.
+const NAME: &[u8] = b"fairway-router";
+
+/// The right to take this namespace's traffic, held by one process.
+#[derive(Debug)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "held, never used")] UnixDatagram);
+
+impl Claim {
+    /// Takes the right.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] when another router runs here.
+    pub(crate) fn take() -> io::Result<Self> {
+        UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(NAME)?).map(Self)
+    }
+}
 
 /// What was given back to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,12 +34,13 @@ pub struct Released {
     pub ephemeral_ports: bool,
 }
 
-/// Gives all traffic of this network namespace back to the kernel. Not to be called while a router
-/// runs: it would answer, and the kernel too.
+/// Gives all traffic of this network namespace back to the kernel, after a router ended here.
 ///
 /// # Errors
-/// What the kernel refused. What was released before stays released.
+/// [`io::ErrorKind::AddrInUse`] while a router runs: it would answer, and the kernel too. Else what
+/// the kernel refused; what was released before stays released.
 pub fn release() -> io::Result<Released> {
+    let _claim = Claim::take()?;
     let mut released = Released::default();
     for device in &if_nameindex()? {
         if classifier::release(device.index())? {

@@ -27,6 +27,7 @@ use crate::capture::CaptureHook;
 use crate::classifier::{Classifier, Rule};
 use crate::ephemeral::EphemeralPorts;
 use crate::error::{Context, OpenError};
+use crate::guard::Claim;
 use crate::neighbours::Neighbours;
 use crate::netlink::{Change, Watch};
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
@@ -58,6 +59,7 @@ pub struct Ports {
     next_token: u64,
     next_turn: usize,
     next_housekeeping: Time,
+    _claim: Claim,
 }
 
 impl fmt::Debug for Ports {
@@ -76,6 +78,10 @@ impl Ports {
     /// # Errors
     /// What the kernel refused, or a specification that can't be served; nothing stays attached.
     pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
+        let claim = Claim::take().map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => OpenError::AnotherRouter,
+            _ => OpenError::System { action: "claim the network namespace", source },
+        })?;
         let poller = Poller::new().context("make an epoll descriptor")?;
         let waker = Waker::new().context("make an event descriptor")?;
         let watch = Watch::open().context("read the kernel's interfaces over netlink")?;
@@ -97,6 +103,7 @@ impl Ports {
             next_token: FIRST_TOKEN,
             next_turn: 0,
             next_housekeeping: Time::ZERO,
+            _claim: claim,
         };
         ports.apply(specs, peers)?;
         Ok(ports)

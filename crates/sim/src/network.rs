@@ -5,15 +5,18 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairway_crypto::{Keyring, PeerKey};
+use fairway_crypto::{Keyring, KeyringEntry, PeerKey};
 use fairway_policy::Snapshot;
-use fairway_session::{Engine, Event};
+use fairway_session::{Applied, Engine, Event};
 use fairway_types::model::RouterModel;
-use fairway_types::{Batch, InterfaceId, Now, Slot, Time, Verdict};
+use fairway_types::{Batch, InterfaceId, Now, PeerId, Slot, Time, Verdict};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use crate::fabric::{BACK, Fabric, GUEST, LAN, NEXT};
+use crate::accounting::Books;
+use crate::fabric::Fabric;
+use crate::topology::Topology;
+use crate::wiretap::Wiretap;
 
 /// A router of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,18 +39,19 @@ pub struct Faults {
     pub corrupt: u32,
 }
 
-/// What is at the other end of an interface.
+/// The other end of an interface that leads to a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Far {
-    Node(usize, InterfaceId),
-    /// Whichever host on the interface has the address.
-    Hosts,
+struct Far {
+    node: usize,
+    interface: InterfaceId,
+    link: usize,
 }
 
 struct Node {
     engine: Engine,
     model: RouterModel,
-    boots: u64,
+    /// When the engine wants to be called.
+    due: Option<Time>,
 }
 
 struct Host {
@@ -73,12 +77,15 @@ pub struct Network {
     pub seed: u64,
     /// What links between routers do.
     pub faults: Faults,
-    fabric: Fabric,
+    /// Watches all links, if there is one.
+    pub wiretap: Option<Wiretap>,
     rng: ChaCha12Rng,
     now: Time,
     nodes: Vec<Node>,
     hosts: Vec<Host>,
     far: HashMap<(usize, u16), Far>,
+    /// By link.
+    cut: Vec<bool>,
     queue: BinaryHeap<Reverse<(Time, u64, Arrival)>>,
     sequence: u64,
     batch: Batch,
@@ -91,57 +98,89 @@ const EPOCH: u64 = 1_800_000_000;
 const LINK_DELAY: u64 = 1_000_000;
 
 impl Network {
-    /// A network of a fabric.
+    /// A network of a chain of routers.
     ///
     /// # Panics
     /// When the fabric's models do not compile: a mistake of the test.
     #[must_use]
     pub fn new(fabric: Fabric, seed: u64) -> Self {
+        Self::with_topology(Topology::chain(&fabric), seed)
+    }
+
+    /// A network of any routers.
+    ///
+    /// # Panics
+    /// When the models do not compile: a mistake of the test.
+    #[must_use]
+    pub fn with_topology(topology: Topology, seed: u64) -> Self {
         let mut network = Self {
             seed,
             faults: Faults::default(),
+            wiretap: None,
             rng: ChaCha12Rng::seed_from_u64(seed),
             now: Time::from_secs(100),
             nodes: Vec::new(),
             hosts: Vec::new(),
             far: HashMap::new(),
+            cut: vec![false; topology.links.len()],
             queue: BinaryHeap::new(),
             sequence: 0,
             batch: Batch::new(1, 512, 2048),
             tap: None,
             events: Vec::new(),
-            fabric,
         };
-        for router in 0..network.fabric.routers {
-            let node = network.boot(router, 1);
+        for model in topology.models {
+            let node = network.boot(model);
             network.nodes.push(node);
-            let index = usize::from(router);
-            network.far.insert((index, LAN.0), Far::Hosts);
-            network.far.insert((index, GUEST.0), Far::Hosts);
-            if router > 0 {
-                network.far.insert((index, BACK.0), Far::Node(index - 1, NEXT));
-                network.far.insert((index - 1, NEXT.0), Far::Node(index, BACK));
+        }
+        for (link, [a, b]) in topology.links.iter().map(|link| link.ends).enumerate() {
+            for ((node, interface), (far, back)) in [(a, b), (b, a)] {
+                let far = Far { node: far.0, interface: back, link };
+                network.far.insert((node.0, interface.0), far);
             }
         }
         network
     }
 
-    fn boot(&mut self, router: u8, boots: u64) -> Node {
-        let model = self.fabric.model(router);
+    fn keys(&mut self, model: &RouterModel) -> Vec<KeyringEntry> {
+        let entry = |(peer, element): (PeerId, &fairway_types::model::Peer)| {
+            let mut sender_salt = [0; 16];
+            self.rng.fill_bytes(&mut sender_salt);
+            let key = shared_key(&model.router, &element.name);
+            KeyringEntry { peer, name: element.name.clone(), key, sender_salt }
+        };
+        (0u16..).map(PeerId).zip(&model.peers).map(entry).collect()
+    }
+
+    fn boot(&mut self, model: RouterModel) -> Node {
         let mut keyring = Keyring::new();
-        for (id, peer) in (0u16..).map(fairway_types::PeerId).zip(&model.peers) {
-            let key = shared_key(&model.router, &peer.name);
-            let mut salt = [0; 16];
-            self.rng.fill_bytes(&mut salt);
-            let started = self.clock().unix;
-            let inserted = keyring.insert(id, &model.router, &peer.name, key, salt, started);
-            assert!(inserted.is_ok(), "names of the simulation do not collide");
-        }
+        let keys = self.keys(&model);
+        let filled = keyring.replace(&model.router, keys, self.clock().unix);
+        assert!(filled.is_ok(), "names of the simulation do not collide");
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let Ok(snapshot) = Snapshot::compile(model.clone()) else { unreachable!("models are consistent") };
         let engine = Engine::new(Arc::new(snapshot), keyring, seed, self.rng.next_u64(), self.clock());
-        Node { engine, model, boots }
+        let due = engine.poll_timeout();
+        Node { engine, model, due }
+    }
+
+    /// Gives a router another configuration.
+    ///
+    /// # Panics
+    /// When the model does not compile.
+    pub fn reload(&mut self, node: NodeId, model: RouterModel) -> Applied {
+        let keys = self.keys(&model);
+        let Ok(snapshot) = Snapshot::compile(model.clone()) else { unreachable!("models are consistent") };
+        let (now, index) = (self.clock(), node.0);
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
+        batch.clear();
+        let applied = self.nodes[index].engine.apply(now, Arc::new(snapshot), keys, &mut batch);
+        assert!(applied.is_ok(), "{applied:?}");
+        self.nodes[index].model = model;
+        self.dispatch(index, &batch);
+        self.batch = batch;
+        applied.unwrap_or_default()
     }
 
     /// Both clocks.
@@ -156,6 +195,39 @@ impl Network {
         node.0 < self.nodes.len()
     }
 
+    /// All routers.
+    pub fn routers(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// The counters of a router.
+    #[must_use]
+    pub fn books(&self, node: NodeId) -> Books {
+        Books::of(&self.nodes[node.0].engine)
+    }
+
+    /// The counters of all routers.
+    #[must_use]
+    pub fn all_books(&self) -> Vec<Books> {
+        self.routers().map(|node| self.books(node)).collect()
+    }
+
+    /// Cuts or mends a link, by its place in [`Topology::links`].
+    pub fn set_cut(&mut self, link: usize, cut: bool) {
+        self.cut[link] = cut;
+    }
+
+    /// How many links there are.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        self.cut.len()
+    }
+
+    /// The next number of the network's own generator.
+    pub fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
     /// The engine of a router.
     #[must_use]
     pub fn engine(&self, node: NodeId) -> &Engine {
@@ -164,6 +236,7 @@ impl Network {
 
     /// The engine of a router, to be meddled with.
     pub fn engine_mut(&mut self, node: NodeId) -> &mut Engine {
+        self.nodes[node.0].due = Some(Time::ZERO);
         &mut self.nodes[node.0].engine
     }
 
@@ -208,8 +281,8 @@ impl Network {
 
     /// Starts a router anew: its sessions are lost.
     pub fn restart(&mut self, node: NodeId) {
-        let boots = self.nodes[node.0].boots + 1;
-        self.nodes[node.0] = self.boot(node.0 as u8, boots);
+        let model = self.nodes[node.0].model.clone();
+        self.nodes[node.0] = self.boot(model);
         self.timeout(node.0);
     }
 
@@ -223,12 +296,8 @@ impl Network {
         let end = self.now + std::time::Duration::from_millis(millis);
         loop {
             let packet = self.queue.peek().map(|Reverse((at, ..))| *at);
-            let timer = self
-                .nodes
-                .iter()
-                .enumerate()
-                .filter_map(|(index, node)| Some((node.engine.poll_timeout()?, index)))
-                .min();
+            let dues = self.nodes.iter().enumerate();
+            let timer = dues.filter_map(|(index, node)| Some((node.due?, index))).min();
             match (packet, timer) {
                 (Some(at), timer) if at <= end && timer.is_none_or(|(due, _)| at <= due) => {
                     self.now = self.now.max(at);
@@ -267,7 +336,10 @@ impl Network {
                     assert!(fits, "packets of the simulation fit a slot");
                     slot.interface = InterfaceId(interface);
                 }
-                self.nodes[index].engine.process(now, &mut batch);
+                let engine = &mut self.nodes[index].engine;
+                let before = Books::of(engine);
+                engine.process(now, &mut batch);
+                Books::check_one(&before, &Books::of(engine), &batch, self.seed);
                 self.dispatch(index, &batch);
                 self.batch = batch;
             }
@@ -278,38 +350,38 @@ impl Network {
         for slot in batch.emitted().iter().chain(batch.received()) {
             self.transmit(index, slot);
         }
-        while let Some(event) = self.nodes[index].engine.poll_event() {
+        let node = &mut self.nodes[index];
+        while let Some(event) = node.engine.poll_event() {
             self.events.push((NodeId(index), event));
         }
+        node.due = node.engine.poll_timeout();
     }
 
     fn transmit(&mut self, index: usize, slot: &Slot) {
         let Verdict::Forward(egress) = slot.verdict else { return };
         let packet = slot.packet.bytes().to_vec();
         let at = self.now + std::time::Duration::from_nanos(LINK_DELAY);
-        match self.far.get(&(index, egress.interface.0)) {
-            Some(&Far::Node(node, interface)) => {
-                if let Some(tap) = &mut self.tap {
-                    tap(NodeId(index), &packet);
-                }
-                self.cross(at, node, interface, packet);
+        if let Some(&far) = self.far.get(&(index, egress.interface.0)) {
+            if let Some(tap) = &mut self.tap {
+                tap(NodeId(index), &packet);
             }
-            Some(Far::Hosts) => {
-                let host = self.hosts.iter().position(|host| {
-                    (host.node, host.interface) == (index, egress.interface)
-                        && host.addresses.contains(&egress.next_hop)
-                });
-                if let Some(host) = host {
-                    self.schedule(at, Arrival::AtHost(host, packet));
-                }
+            if let Some(wiretap) = &mut self.wiretap {
+                wiretap.see(NodeId(index), NodeId(far.node), &packet, self.seed);
             }
-            None => {}
+            return self.cross(at, far, packet);
+        }
+        let host = self.hosts.iter().position(|host| {
+            (host.node, host.interface) == (index, egress.interface)
+                && host.addresses.contains(&egress.next_hop)
+        });
+        if let Some(host) = host {
+            self.schedule(at, Arrival::AtHost(host, packet));
         }
     }
 
     /// A link between routers, with its faults.
-    fn cross(&mut self, at: Time, node: usize, interface: InterfaceId, mut packet: Vec<u8>) {
-        if self.happens(self.faults.loss) {
+    fn cross(&mut self, at: Time, far: Far, mut packet: Vec<u8>) {
+        if self.cut[far.link] || self.happens(self.faults.loss) {
             return;
         }
         if self.happens(self.faults.corrupt) {
@@ -320,7 +392,7 @@ impl Network {
         for _ in 0..copies {
             let extra = if self.happens(self.faults.reorder) { self.rng.next_u64() % 20_000_000 } else { 0 };
             let at = at + std::time::Duration::from_nanos(extra);
-            self.schedule(at, Arrival::AtNode(node, interface.0, packet.clone()));
+            self.schedule(at, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
         }
     }
 

@@ -1,7 +1,8 @@
 //! The packets that hosts of the simulation exchange.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use fairway_wire::icmp::{self, ErrorRepr};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::{checksum, protocol};
 
@@ -12,7 +13,7 @@ pub struct Packet {
     pub source: SocketAddr,
     /// Destination.
     pub destination: SocketAddr,
-    /// TCP, UDP, ICMP or ICMPv6.
+    /// TCP, UDP, ICMP, ICMPv6 or one without ports.
     pub protocol: u8,
     /// DSCP and ECN.
     pub traffic_class: u8,
@@ -52,6 +53,13 @@ impl Packet {
     #[must_use]
     pub fn echo(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Self {
         let protocol = if source.is_ipv6() { protocol::ICMPV6 } else { protocol::ICMP };
+        Self { protocol, ..Self::udp(source, destination, payload) }
+    }
+
+    /// A packet of a protocol without ports or checksum.
+    #[must_use]
+    pub fn portless(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Self {
+        let (source, destination) = (SocketAddr::new(source, 0), SocketAddr::new(destination, 0));
         Self { protocol, ..Self::udp(source, destination, payload) }
     }
 
@@ -97,13 +105,14 @@ impl Packet {
             }
             protocol::UDP => [&from[..], &to, &[0; 4]].concat(),
             protocol::ICMP => [&[if self.reply { 0 } else { 8 }, 0, 0, 0], &from[..], &[0, 1]].concat(),
-            _ => [&[if self.reply { 129 } else { 128 }, 0, 0, 0], &from[..], &[0, 1]].concat(),
+            protocol::ICMPV6 => [&[if self.reply { 129 } else { 128 }, 0, 0, 0], &from[..], &[0, 1]].concat(),
+            _ => Vec::new(),
         }
     }
 
     fn ip_header(&self, payload: usize) -> Vec<u8> {
         match (self.source.ip(), self.destination.ip()) {
-            (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) => {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let mut header = vec![0x45, self.traffic_class];
                 header.extend_from_slice(&((20 + payload) as u16).to_be_bytes());
                 header.extend_from_slice(&[0, 1, 0x40, 0, self.ttl, self.protocol, 0, 0]);
@@ -118,7 +127,7 @@ impl Packet {
                 header.extend_from_slice(&(payload as u16).to_be_bytes());
                 header.extend_from_slice(&[self.protocol, self.ttl]);
                 for address in [source, destination] {
-                    if let std::net::IpAddr::V6(address) = address {
+                    if let IpAddr::V6(address) = address {
                         header.extend_from_slice(&address.octets());
                     }
                 }
@@ -150,5 +159,68 @@ impl Packet {
             reply: icmp && matches!(segment[0], 0 | 129),
             payload: payload.into(),
         })
+    }
+}
+
+/// An ICMP error, and whom it quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Who issued it.
+    pub source: IpAddr,
+    /// Whose packet it is about.
+    pub destination: IpAddr,
+    /// Type, code and the four bytes after the checksum.
+    pub error: ErrorRepr,
+    /// Source of the quoted packet.
+    pub quoted_source: SocketAddr,
+    /// Destination of the quoted packet.
+    pub quoted_destination: SocketAddr,
+    /// Protocol of the quoted packet.
+    pub quoted_protocol: u8,
+}
+
+impl IcmpError {
+    /// The bytes of an error from `source` to the sender of `about`.
+    #[must_use]
+    pub fn bytes(source: IpAddr, about: &[u8], error: &ErrorRepr) -> Vec<u8> {
+        let mut buffer = vec![0; 2048];
+        let host = ip::parse(about).map(|parsed| parsed.source);
+        let length = host.ok().and_then(|host| error.emit_packet(source, host, about, &mut buffer));
+        buffer.truncate(length.unwrap_or(0));
+        buffer
+    }
+
+    /// Reads an ICMP error; `None` when it is something else, malformed, or its checksum is wrong.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let parsed: Parsed = ip::parse(bytes).ok()?;
+        (parsed.icmp == Some(ip::IcmpKind::Error)).then_some(())?;
+        let segment = parsed.segment(bytes);
+        let (source, destination) = (parsed.source, parsed.destination);
+        checksum::transport_checksum_is_valid(source, destination, parsed.protocol, segment).then_some(())?;
+        let view = icmp::Packet::new_checked(parsed.version, segment).ok()?;
+        let quoted = ip::parse_quoted(view.payload()).ok()?;
+        Some(Self {
+            source,
+            destination,
+            error: ErrorRepr::parse(&view)?,
+            quoted_source: SocketAddr::new(quoted.source, quoted.source_port),
+            quoted_destination: SocketAddr::new(quoted.destination, quoted.destination_port),
+            quoted_protocol: quoted.protocol,
+        })
+    }
+
+    /// Whether it says that nobody listens on the port.
+    #[must_use]
+    pub fn is_port_unreachable(&self) -> bool {
+        self.error.message_type == 3 && self.error.code == 3 && self.source.is_ipv4()
+            || self.error.message_type == 1 && self.error.code == 4 && self.source.is_ipv6()
+    }
+
+    /// Whether it says that a packet is administratively prohibited.
+    #[must_use]
+    pub fn is_prohibited(&self) -> bool {
+        self.error.message_type == 3 && self.error.code == 13 && self.source.is_ipv4()
+            || self.error.message_type == 1 && self.error.code == 1 && self.source.is_ipv6()
     }
 }

@@ -185,7 +185,9 @@ fn a_tenant_without_access_gets_nothing() {
     network.send(guest, Packet::udp(from, SocketAddr::new(address(false, 2), 53), b"x").bytes());
     network.run(1000);
     assert!(network.receive(server).is_empty());
-    let denied: Vec<_> = network.engine(NodeId(0)).drops()
+    let denied: Vec<_> = network
+        .engine(NodeId(0))
+        .drops()
         .filter(|record| record.count > 0 && record.reason != DropReason::MetadataBeforeStart)
         .collect();
     assert_eq!(denied.len(), 1);

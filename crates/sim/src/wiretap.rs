@@ -1,0 +1,113 @@
+//! What an observer on the links between routers may see, and by which links packets went.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use fairway_wire::ip::{self, Parsed};
+use fairway_wire::svr::{self, Header, HeaderTlvs, tlv};
+
+use crate::marker;
+use crate::network::NodeId;
+
+/// From one router to another.
+pub type Hop = (NodeId, NodeId);
+
+/// Watches every packet that one router sends to another.
+#[derive(Debug, Default)]
+pub struct Wiretap {
+    /// Addresses of hosts, which must not be seen.
+    secret: Vec<IpAddr>,
+    /// Whether metadata has to be encrypted on every path.
+    encrypted: bool,
+    /// The links that marked packets took, by conversation and direction.
+    hops: HashMap<(u32, bool), BTreeSet<Hop>>,
+    packets: u64,
+}
+
+impl Wiretap {
+    /// A tap that must never see `secret`, not even in metadata if that is `encrypted`.
+    #[must_use]
+    pub fn new(secret: &[IpAddr], encrypted: bool) -> Self {
+        Self { secret: secret.to_vec(), encrypted, ..Self::default() }
+    }
+
+    /// How many packets it saw.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// A packet leaves one router for another.
+    ///
+    /// # Panics
+    /// When it shows an address that it must not.
+    pub fn see(&mut self, from: NodeId, to: NodeId, packet: &[u8], seed: u64) {
+        self.packets += 1;
+        let parsed = ip::parse(packet);
+        assert!(parsed.is_ok(), "seed {seed}: {from:?} sends {parsed:?}");
+        let Ok(parsed) = parsed else { return };
+        let outer = [parsed.source, parsed.destination];
+        assert!(!self.secret.iter().any(|a| outer.contains(a)), "seed {seed}: {outer:?} on a link");
+        for piece in self.open_parts(packet, &parsed) {
+            for address in &self.secret {
+                assert!(
+                    !shows(piece, *address),
+                    "seed {seed}: {address} from {from:?} to {to:?}: {packet:02x?}"
+                );
+            }
+        }
+        let payload = parsed.payload(packet);
+        if let Some(mark) = marker::find(payload).filter(|_| !relays_error(payload)) {
+            self.hops.entry((mark.conversation, mark.answer)).or_default().insert((from, to));
+        }
+    }
+
+    /// The parts of a packet in which no original address may be: all of its transport payload but
+    /// ciphertext and tag, the issuer of a relayed ICMP error, and metadata that need not be
+    /// encrypted.
+    fn open_parts<'a>(&self, packet: &'a [u8], parsed: &Parsed) -> Vec<&'a [u8]> {
+        let payload = parsed.payload(packet);
+        if !svr::starts_with_cookie(payload) {
+            return vec![payload];
+        }
+        let Ok(header) = Header::parse(payload) else { return vec![payload] };
+        let mut parts = Vec::new();
+        let mut rest = header.header_tlvs();
+        let mut encrypted = false;
+        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+            let kind = u16::from_be_bytes([head[0], head[1]]);
+            let (value, tail) = tail.split_at(usize::from(u16::from_be_bytes([head[2], head[3]])));
+            encrypted |= kind == tlv::METADATA_ENCRYPTED;
+            if !matches!(kind, tlv::ICMP_LOCATION_V4 | tlv::ICMP_LOCATION_V6) {
+                parts.push(value);
+            }
+            rest = tail;
+        }
+        if self.encrypted && !encrypted {
+            parts.push(header.payload_section());
+        }
+        let rest = header.rest();
+        parts.push(rest.get(..rest.len() - svr::TAG_LEN).unwrap_or(rest));
+        parts
+    }
+
+    /// The links that the packets of a conversation took in one direction.
+    #[must_use]
+    pub fn hops(&self, conversation: u32, answers: bool) -> BTreeSet<Hop> {
+        self.hops.get(&(conversation, answers)).cloned().unwrap_or_default()
+    }
+}
+
+/// An ICMP error quotes what it is about, mark included.
+fn relays_error(payload: &[u8]) -> bool {
+    let header = svr::starts_with_cookie(payload).then(|| Header::parse(payload).ok()).flatten();
+    let tlvs = header.and_then(|header| HeaderTlvs::parse(header.header_tlvs()).ok());
+    tlvs.is_some_and(|tlvs| tlvs.icmp_location.is_some())
+}
+
+fn shows(bytes: &[u8], address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => bytes.windows(4).any(|window| window == v4.octets()),
+        IpAddr::V6(v6) => bytes.windows(16).any(|window| window == v6.octets()),
+    }
+}

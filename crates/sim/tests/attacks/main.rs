@@ -1,0 +1,9 @@
+//! Attacks, mistakes and limits: each moves exactly the counter that names it, on the router that
+//! met it, and no other.
+
+mod hosts;
+mod limits;
+mod messages;
+mod parsing;
+mod replays;
+mod scene;

@@ -1,0 +1,130 @@
+//! Whole fabrics under load and faults, for many seeds. `SEED=n` runs one seed, `SIM_SEEDS=n` so many.
+
+use std::sync::LazyLock;
+
+use fairway_sim::plan::{DRAIN_MILLIS, Family};
+use fairway_sim::{Faults, NodeId, Plan, Topology, World};
+use fairway_types::DropReason;
+
+fn seeds(count: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    match number("SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("SIM_SEEDS").unwrap_or(count)).collect(),
+    }
+}
+
+struct Stage {
+    plan: Plan,
+    topology: Topology,
+    conversations: usize,
+}
+
+impl Stage {
+    fn new(plan: Plan, conversations: usize) -> Self {
+        let topology = plan.topology();
+        Self { plan, topology, conversations }
+    }
+}
+
+static CHAINS: LazyLock<Vec<Stage>> = LazyLock::new(|| {
+    let chain = |routers, family, encrypt| Stage::new(Plan::chain(routers, family, encrypt), 60);
+    vec![
+        chain(1, Family::V4, true),
+        chain(2, Family::V4, true),
+        chain(2, Family::V6, false),
+        chain(3, Family::V6, true),
+        chain(4, Family::Both, true),
+    ]
+});
+static TRIANGLE: LazyLock<Stage> = LazyLock::new(|| Stage::new(Plan::triangle(true), 80));
+static FIFTY: LazyLock<Stage> = LazyLock::new(|| Stage::new(Plan::fifty(), 100));
+
+/// Without faults: nothing is lost, and nothing is dropped but what is denied.
+fn calm(stage: &Stage, seed: u64) {
+    let mut world = World::new(&stage.plan, &stage.topology, seed);
+    let before = world.network.all_books();
+    world.converse(stage.conversations, 5000);
+    world.run(5000);
+    world.finish(20_000);
+    world.check_complete();
+    world.check_symmetry(true);
+    world.run(DRAIN_MILLIS);
+    world.check_drained();
+    for (node, before) in before.iter().enumerate() {
+        let dropped = world.network.books(NodeId(node)).dropped_since(before);
+        let denied = world.denied_at(&stage.plan, NodeId(node));
+        let expected: Vec<_> =
+            (denied > 0).then_some((DropReason::AccessDenied, denied)).into_iter().collect();
+        assert_eq!(dropped, expected, "SEED={seed}: on router {node}");
+    }
+}
+
+/// With faults that the seed chooses, then without: whatever is allowed gets through in the end.
+fn storm(stage: &Stage, seed: u64) {
+    let mut world = World::new(&stage.plan, &stage.topology, seed);
+    let mut chosen = |most: usize| if world.below(2) == 0 { 0 } else { world.below(most) as u32 };
+    let faults = Faults {
+        loss: chosen(60),
+        duplicate: chosen(50),
+        reorder: chosen(200),
+        corrupt: if std::env::var_os("NO_CORRUPT").is_some() { 0 } else { chosen(30) },
+    };
+    let (restarts, cuts) = (chosen(4), chosen(3));
+    world.set_faults(faults);
+    world.converse(stage.conversations, 8000);
+    let mut changes: Vec<(u64, usize, bool)> = Vec::new();
+    for _ in 0..restarts {
+        changes.push((world.below(8000) as u64, world.below(stage.topology.models.len()), true));
+    }
+    for _ in 0..cuts.min(stage.topology.links.len() as u32) {
+        changes.push((world.below(8000) as u64, world.below(stage.topology.links.len()), false));
+    }
+    changes.sort_unstable();
+    let start = world.now();
+    for (at, which, restart) in changes {
+        world.run((start + at).saturating_sub(world.now()));
+        if restart {
+            world.network.restart(NodeId(which));
+        } else {
+            world.network.set_cut(which, true);
+        }
+    }
+    world.run((start + 10_000).saturating_sub(world.now()));
+    world.set_faults(Faults::default());
+    (0..world.network.links()).for_each(|link| world.network.set_cut(link, false));
+    world.finish(60_000);
+    world.check_symmetry(restarts == 0 && cuts == 0);
+    world.run(DRAIN_MILLIS);
+    world.check_drained();
+}
+
+#[test]
+fn chains_without_faults() {
+    seeds(8).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| calm(stage, seed)));
+}
+
+#[test]
+fn a_triangle_without_faults() {
+    seeds(10).into_iter().for_each(|seed| calm(&TRIANGLE, seed));
+}
+
+#[test]
+fn fifty_routers_without_faults() {
+    seeds(4).into_iter().for_each(|seed| calm(&FIFTY, seed));
+}
+
+#[test]
+fn chains_with_faults() {
+    seeds(20).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| storm(stage, seed)));
+}
+
+#[test]
+fn a_triangle_with_faults() {
+    seeds(20).into_iter().for_each(|seed| storm(&TRIANGLE, seed));
+}
+
+#[test]
+fn fifty_routers_with_faults() {
+    seeds(20).into_iter().for_each(|seed| storm(&FIFTY, seed));
+}

@@ -2,9 +2,10 @@
 //!
 //! Two engines are joined as by a link. Batches of 64 packets are filled, and only
 //! `Engine::process` is timed, a clock reading before and after each batch; so headers are in the
-//! cache, sessions only as far as they fit. Each figure is the median of its rounds, with the fastest
-//! and the slowest one. `--json FILE` writes the figures to a file; `QUICK=1` takes three short
-//! rounds and a tenth of the sessions.
+//! cache, sessions only as far as they fit. A batch that took ten times as long as the median batch
+//! of its round was interrupted by another program and is left out; how many were is printed. Each
+//! figure is the median of its rounds, with the fastest and the slowest one. `--json FILE` writes the
+//! figures to a file; `QUICK=1` takes three short rounds and a tenth of the sessions.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "everything measured is made here")]
@@ -52,19 +53,27 @@ struct Figure {
 }
 
 #[derive(Default)]
-struct Report(Vec<Figure>);
+struct Report {
+    figures: Vec<Figure>,
+    interrupted: Interrupted,
+}
 
 impl Report {
     fn add(&mut self, name: &str, unit: &'static str, goal: Option<f64>, mut rounds: Vec<f64>) {
         rounds.sort_unstable_by(f64::total_cmp);
         let figure = Figure { name: name.into(), unit, goal, rounds };
         println!("{}", figure.line());
-        self.0.push(figure);
+        self.figures.push(figure);
+    }
+
+    fn add_packets(&mut self, name: &str, goal: Option<f64>, rounds: Vec<Round>) {
+        let rounds = rounds.into_iter().map(|round| round.nanoseconds(&mut self.interrupted)).collect();
+        self.add(name, "ns", goal, rounds);
     }
 
     fn json(&self) -> String {
         let mut text = String::from("[\n");
-        for (number, figure) in self.0.iter().enumerate() {
+        for (number, figure) in self.figures.iter().enumerate() {
             let goal = figure.goal.map_or("null".into(), |goal| goal.to_string());
             let _ = writeln!(
                 text,
@@ -74,7 +83,7 @@ impl Report {
                 figure.median(),
                 figure.min(),
                 figure.max(),
-                if number + 1 < self.0.len() { "," } else { "" },
+                if number + 1 < self.figures.len() { "," } else { "" },
             );
         }
         text + "]\n"
@@ -129,6 +138,40 @@ fn order(flows: u32, count: usize, random: bool) -> Vec<u32> {
     (0..count).map(|turn| if random { numbers.below(flows) } else { turn as u32 % flows }).collect()
 }
 
+/// The time each batch of a round took.
+#[derive(Default)]
+struct Round {
+    batches: Vec<(Duration, usize)>,
+}
+
+impl Round {
+    fn time(&mut self, engine: &mut Engine, now: Now, batch: &mut Batch) {
+        let start = Instant::now();
+        engine.process(now, batch);
+        self.batches.push((start.elapsed(), batch.len()));
+    }
+
+    /// Nanoseconds a packet, without interrupted batches.
+    fn nanoseconds(mut self, interrupted: &mut Interrupted) -> f64 {
+        self.batches.sort_unstable();
+        let limit = self.batches[self.batches.len() / 2].0 * 10;
+        let kept = self.batches.partition_point(|&(spent, _)| spent <= limit);
+        interrupted.batches += self.batches.len() - kept;
+        interrupted.of += self.batches.len();
+        let (spent, packets) = self.batches[..kept]
+            .iter()
+            .fold((Duration::ZERO, 0), |sum, &(spent, packets)| (sum.0 + spent, sum.1 + packets));
+        spent.as_secs_f64() * 1e9 / packets as f64
+    }
+}
+
+/// How many batches were interrupted, of how many.
+#[derive(Default)]
+struct Interrupted {
+    batches: usize,
+    of: usize,
+}
+
 /// Packets that are alike but for their headers.
 struct Traffic {
     interface: InterfaceId,
@@ -137,16 +180,15 @@ struct Traffic {
     gso: Option<Gso>,
 }
 
-/// Nanoseconds a packet.
 fn established(
     engine: &mut Engine,
     now: &mut Now,
     batch: &mut Batch,
     traffic: &Traffic,
     order: &[u32],
-) -> f64 {
+) -> Round {
     let mut packet = [&[0; 40][..], &traffic.payload].concat();
-    let mut spent = Duration::ZERO;
+    let mut round = Round::default();
     for turn in order.chunks(BATCH) {
         batch.clear();
         for &flow in turn {
@@ -161,12 +203,10 @@ fn established(
             slot.checksum = if traffic.gso.is_some() { Checksum::Partial } else { Checksum::Unverified };
         }
         now.mono = now.mono + Duration::from_micros(1);
-        let start = Instant::now();
-        engine.process(*now, batch);
-        spent += start.elapsed();
+        round.time(engine, *now, batch);
         assert!(batch.received().iter().all(support::is_forwarded));
     }
-    spent.as_secs_f64() * 1e9 / order.len() as f64
+    round
 }
 
 /// Measures both directions at the ingress. They take turns, so that no session is ever silent.
@@ -180,18 +220,18 @@ fn both_directions(
 ) {
     let mut rounds = [Vec::new(), Vec::new()];
     // The first round warms up.
-    for round in 0..=Effort::chosen().rounds {
+    for number in 0..=Effort::chosen().rounds {
         for (traffic, rounds) in traffic.iter().zip(&mut rounds) {
             let Pair { ingress, now, batch, .. } = pair;
-            let nanoseconds = established(ingress, now, batch, traffic, order);
-            if round > 0 {
-                rounds.push(nanoseconds);
+            let round = established(ingress, now, batch, traffic, order);
+            if number > 0 {
+                rounds.push(round);
             }
         }
     }
     let [out, back] = rounds;
-    report.add(&format!("{name}, LAN to WAN"), "ns", goal, out);
-    report.add(&format!("{name}, WAN to LAN"), "ns", goal, back);
+    report.add_packets(&format!("{name}, LAN to WAN"), goal, out);
+    report.add_packets(&format!("{name}, WAN to LAN"), goal, back);
 }
 
 fn plain_traffic(pair: &mut Pair, flows: u32, protocol: u8, length: usize) -> [Traffic; 2] {
@@ -243,7 +283,7 @@ fn super_packets(pair: &mut Pair, effort: &Effort, report: &mut Report) {
         let Pair { ingress, now, batch, .. } = pair;
         rounds.push(established(ingress, now, batch, &traffic, &order));
     }
-    report.add("TCP super-packet of 64 KB, LAN to WAN", "ns", None, rounds);
+    report.add_packets("TCP super-packet of 64 KB, LAN to WAN", None, rounds);
 }
 
 /// As many sessions as a router is asked to hold.
@@ -268,24 +308,25 @@ fn first_packets(encrypt: bool, effort: &Effort, report: &mut Report) {
     let count = effort.first;
     let mut pair = Pair::new(count * (effort.rounds as u32 + 1), encrypt);
     let (mut ingress, mut egress) = (Vec::new(), Vec::new());
-    for round in 0..=effort.rounds as u32 {
-        let flows = templates(round * count..(round + 1) * count, UDP, &[0x55; 64]);
-        let mut spent = [Duration::ZERO; 2];
+    for number in 0..=effort.rounds as u32 {
+        let flows = templates(number * count..(number + 1) * count, UDP, &[0x55; 64]);
+        let mut rounds = [Round::default(), Round::default()];
         for chunk in flows.chunks(BATCH) {
             let packets: Vec<_> = chunk.iter().map(|flow| flow.packet(&[0x55; 64])).collect();
             let Pair { ingress, egress, now, batch, .. } = &mut pair;
-            let crossing = timed(ingress, *now, batch, LAN, &packets, &mut spent[0]);
-            timed(egress, *now, batch, WAN, &crossing, &mut spent[1]);
+            let crossing = timed(ingress, *now, batch, LAN, &packets, &mut rounds[0]);
+            timed(egress, *now, batch, WAN, &crossing, &mut rounds[1]);
         }
         // The first round warms up.
-        if round > 0 {
-            ingress.push(spent[0].as_secs_f64() * 1e9 / f64::from(count));
-            egress.push(spent[1].as_secs_f64() * 1e9 / f64::from(count));
+        if number > 0 {
+            let [at_ingress, at_egress] = rounds;
+            ingress.push(at_ingress);
+            egress.push(at_egress);
         }
     }
     let manner = if encrypt { "signed and encrypted" } else { "signed only" };
-    report.add(&format!("first packet, ingress, {manner}"), "ns", Some(5000.0), ingress);
-    report.add(&format!("first packet, egress, {manner}"), "ns", Some(5000.0), egress);
+    report.add_packets(&format!("first packet, ingress, {manner}"), Some(5000.0), ingress);
+    report.add_packets(&format!("first packet, egress, {manner}"), Some(5000.0), egress);
 }
 
 fn timed(
@@ -294,12 +335,10 @@ fn timed(
     batch: &mut Batch,
     interface: InterfaceId,
     packets: &[Vec<u8>],
-    spent: &mut Duration,
+    round: &mut Round,
 ) -> Vec<Vec<u8>> {
     support::fill(batch, interface, packets);
-    let start = Instant::now();
-    engine.process(now, batch);
-    *spent += start.elapsed();
+    round.time(engine, now, batch);
     support::forwarded(batch)
 }
 
@@ -345,6 +384,8 @@ fn main() {
     }
     all_at_once(&effort, &mut report);
     many(&effort, &mut report);
+    let Interrupted { batches, of } = report.interrupted;
+    println!("{batches} of {of} batches were interrupted and left out");
     if let Some(at) = arguments.iter().position(|argument| argument == "--json") {
         std::fs::write(&arguments[at + 1], report.json()).unwrap();
     }

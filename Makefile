@@ -38,7 +38,7 @@ demo: ## Raise a fabric in network namespaces and let real programs talk across 
 
 .PHONY: demo-down
 demo-down: build ## Remove what `make demo KEEP=1` left up
-	@$(DEBUG_BINARY) lab down demo
+	@FAIRWAY=$(DEBUG_BINARY) tools/demo-down
 
 .PHONY: build
 build: ## Build the fairway command for the demonstration and the tests
@@ -101,7 +101,7 @@ clippy: ## Check the code with clippy
 .PHONY: units
 units: ## Run unit, property, simulation, hostile-bytes and namespace tests of the crates
 	@tools/stage 'tests of the crates'
-	$(CARGO) test --locked --workspace --exclude fairway-e2e
+	tools/units
 
 .PHONY: doc
 doc: ## Build the documentation of the code

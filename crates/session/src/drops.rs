@@ -35,6 +35,8 @@ struct Entry {
     length: u32,
     key: Option<FlowKey>,
     interface: InterfaceId,
+    /// Whether the example is no longer to be shown.
+    forgotten: bool,
 }
 
 /// The table of all reasons.
@@ -44,7 +46,14 @@ pub(crate) struct Drops {
 
 impl Drops {
     pub(crate) fn new() -> Self {
-        let empty = Entry { count: 0, at: Time::ZERO, length: 0, key: None, interface: InterfaceId(0) };
+        let empty = Entry {
+            count: 0,
+            at: Time::ZERO,
+            length: 0,
+            key: None,
+            interface: InterfaceId(0),
+            forgotten: true,
+        };
         Self { entries: [empty; DropReason::ALL.len()] }
     }
 
@@ -58,7 +67,24 @@ impl Drops {
         length: usize,
     ) {
         let entry = &mut self.entries[reason as usize];
-        *entry = Entry { count: entry.count + 1, at: now, length: length as u32, key, interface };
+        *entry = Entry {
+            count: entry.count + 1,
+            at: now,
+            length: length as u32,
+            key,
+            interface,
+            forgotten: false,
+        };
+    }
+
+    /// Follows interfaces that are numbered anew; examples from those that are gone are forgotten.
+    pub(crate) fn renumber(&mut self, interface: impl Fn(InterfaceId) -> Option<InterfaceId>) {
+        for entry in &mut self.entries {
+            match interface(entry.interface) {
+                Some(interface) => entry.interface = interface,
+                None => entry.forgotten = true,
+            }
+        }
     }
 
     /// All reasons in their order, those that never happened included.
@@ -66,7 +92,7 @@ impl Drops {
         DropReason::ALL.iter().zip(&self.entries).map(|(&reason, entry)| DropRecord {
             reason,
             count: entry.count,
-            last: (entry.count > 0).then(|| DropExample {
+            last: (!entry.forgotten).then(|| DropExample {
                 at: entry.at,
                 interface: entry.interface,
                 tuple: entry.key.map(|key| key.tuple()),

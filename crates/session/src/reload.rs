@@ -133,6 +133,7 @@ impl Engine {
     fn renumber_paths(&mut self, new: &Snapshot, renumbering: &Renumbering) {
         let mut old: Vec<Option<Path>> = self.paths.drain(..).map(Some).collect();
         let count = new.model().paths.len();
+        let share = Path::share(new.model());
         let mut paths: Vec<Option<Path>> = (0..count).map(|_| None).collect();
         for (from, to) in renumbering.paths.iter().enumerate() {
             if let (Some(to), Some(path)) = (to, old.get_mut(from).and_then(Option::take))
@@ -142,7 +143,7 @@ impl Engine {
             }
         }
         for (slot, model) in paths.into_iter().zip(&new.model().paths) {
-            let mut path = slot.unwrap_or_else(|| Path::new(model, self.rng.next_u64()));
+            let mut path = slot.unwrap_or_else(|| Path::new(model, share, self.rng.next_u64()));
             path.configure(model);
             self.paths.push(path);
         }
@@ -163,6 +164,7 @@ impl Engine {
             })
             .collect();
         if !renumbering.keeps_interfaces() {
+            self.drops.renumber(|old| renumbering.interface(old));
             self.table.rekey_all(|key| {
                 if let Some(interface) = renumbering.interface(key.interface) {
                     key.interface = interface;

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use fairway_types::{DropReason, Time, Verdict};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Ports;
 use super::endpoint::Port;
@@ -92,7 +92,7 @@ impl Ports {
             let Self { ports, watch, events, .. } = self;
             let Some(port) = ports.get_mut(index) else { continue };
             for event in observe(port, watch.state()) {
-                info!(interface = %port.spec.name, ?event, "interface changed");
+                debug!(interface = %port.spec.name, ?event, "interface changed");
                 events.push_back(event);
             }
         }

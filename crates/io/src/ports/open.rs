@@ -65,7 +65,7 @@ impl Ports {
     }
 
     /// The port for `spec`, with what can be kept of the old ones: the endpoint of the same device,
-    /// the statistics of the same id.
+    /// the statistics of the same name.
     fn take_over(&mut self, spec: &PortSpec, old: &mut [Port], opened: Option<Endpoint>) -> Port {
         let mut port = Port::new(spec.clone());
         if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
@@ -76,7 +76,7 @@ impl Ports {
                 self.change_host_device(index, &before.spec, spec);
             }
         }
-        if let Some(before) = old.iter_mut().find(|port| port.spec.id == spec.id) {
+        if let Some(before) = old.iter_mut().find(|port| port.spec.name == spec.name) {
             port.statistics = std::mem::take(&mut before.statistics);
             // Whoever knows the id is told of changes, not of what stays.
             if before.same_device(spec) {

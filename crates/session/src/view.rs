@@ -206,13 +206,7 @@ impl Engine {
     /// their number; call again until it is zero.
     pub fn delete(&mut self, now: Now, filter: &SessionFilter, batch: &mut Batch) -> usize {
         let mut outlet = batch.outlet();
-        let matching: Vec<Index> = self
-            .table
-            .iter()
-            .filter(|(_, session)| self.matches(session, filter))
-            .map(|(index, _)| index)
-            .take(outlet.room() / 2)
-            .collect();
+        let matching: Vec<Index> = self.matching(filter).take(outlet.room() / 2).collect();
         for &index in &matching {
             for side in Side::BOTH {
                 self.send_delete(now, index, side, &mut outlet);
@@ -225,7 +219,15 @@ impl Engine {
     /// How many sessions match.
     #[must_use]
     pub fn count(&self, filter: &SessionFilter) -> usize {
-        self.table.iter().filter(|(_, session)| self.matches(session, filter)).count()
+        self.matching(filter).count()
+    }
+
+    /// The sessions that match: one look for an identity, else the whole table.
+    fn matching<'a>(&'a self, filter: &'a SessionFilter) -> impl Iterator<Item = Index> + 'a {
+        let named = filter.uuid.map(|uuid| self.table.find_uuid(&uuid));
+        let all = named.is_none().then(|| self.table.iter().map(|(index, _)| index));
+        let candidates = named.flatten().into_iter().chain(all.into_iter().flatten());
+        candidates.filter(|&index| self.table.get(index).is_some_and(|session| self.matches(session, filter)))
     }
 
     /// How many sessions there are.

@@ -100,7 +100,8 @@ impl Engine {
         let wheel = Wheel::new(table.capacity(), now.mono);
         let mut peering_seed = [0; 32];
         rng.fill_bytes(&mut peering_seed);
-        let paths = model.paths.iter().map(|path| Path::new(path, rng.next_u64())).collect();
+        let share = Path::share(model);
+        let paths = model.paths.iter().map(|path| Path::new(path, share, rng.next_u64())).collect();
         let mtus =
             model.interfaces.iter().map(|interface| interface.mtu.map_or(DEFAULT_MTU, u32::from)).collect();
         Self {

@@ -1,6 +1,6 @@
 //! Peer paths as the engine sees them: whether they may be used, and their waypoint ports.
 
-use fairway_types::model::PeerPath;
+use fairway_types::model::{PeerPath, RouterModel};
 use fairway_types::{PathId, Protocol, Time};
 
 use crate::liveness::Liveness;
@@ -35,9 +35,9 @@ pub struct WaypointUsage {
 }
 
 impl Path {
-    /// `start` spreads the first ports.
-    pub(crate) fn new(model: &PeerPath, start: u64) -> Self {
-        let pool = |start| PortPool::new(model.remote_ports, model.max_waypoints, start);
+    /// `sessions` is how many of either protocol are expected, `start` spreads the first ports.
+    pub(crate) fn new(model: &PeerPath, sessions: u32, start: u64) -> Self {
+        let pool = |start| PortPool::new(model.remote_ports, model.max_waypoints, sessions, start);
         Self {
             liveness: Liveness::Unknown,
             tcp: pool(start),
@@ -45,6 +45,12 @@ impl Path {
             exhausted: 0,
             reported: None,
         }
+    }
+
+    /// How many sessions a path of a router is expected to carry: its share of all.
+    pub(crate) fn share(model: &RouterModel) -> u32 {
+        let paths = u32::try_from(model.paths.len()).unwrap_or(u32::MAX);
+        model.limits.sessions / paths.max(1)
     }
 
     pub(crate) fn configure(&mut self, model: &PeerPath) {

@@ -70,15 +70,19 @@ pub(crate) struct PortPool {
 }
 
 impl PortPool {
-    /// A pool for a path. `remote` is the range the peer asks for; `start` spreads the first choice.
-    pub(crate) fn new(remote: Option<PortRange>, limit: u32, start: u64) -> Self {
+    /// A pool for a path. `remote` is the range the peer asks for; `expected` pairs need no further
+    /// memory; `start` spreads the first choice.
+    pub(crate) fn new(remote: Option<PortRange>, limit: u32, expected: u32, start: u64) -> Self {
         Self {
             local: Progression::of_parity(PortRange::WAYPOINTS, false),
             remote: remote
                 .map_or_else(|| Progression::of_parity(PortRange::WAYPOINTS, true), Progression::all),
             limit,
             next: start,
-            taken: HashSet::with_hasher(FixedState::with_seed(start)),
+            taken: HashSet::with_capacity_and_hasher(
+                expected.min(limit) as usize,
+                FixedState::with_seed(start),
+            ),
             resting: VecDeque::new(),
         }
     }
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn pairs_have_the_parity_of_the_specification_and_never_repeat() {
-        let mut pool = PortPool::new(None, 1_000_000, 7);
+        let mut pool = PortPool::new(None, 1_000_000, 0, 7);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100_000 {
             let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
@@ -173,14 +177,14 @@ mod tests {
 
     #[test]
     fn a_range_of_the_peer_is_used_round_robin() {
-        let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0);
+        let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0, 0);
         let ports: Vec<_> = (0..4).map(|_| pool.allocate(Time::ZERO, |_| false).unwrap().remote).collect();
         assert_eq!(ports, [20_000, 20_001, 20_002, 20_000]);
     }
 
     #[test]
     fn exhaustion_is_refused_and_released_pairs_rest_for_a_minute() {
-        let mut pool = PortPool::new(None, 2, 0);
+        let mut pool = PortPool::new(None, 2, 2, 0);
         let first = pool.allocate(Time::ZERO, |_| false).unwrap();
         pool.allocate(Time::ZERO, |_| false).unwrap();
         assert_eq!(pool.allocate(Time::ZERO, |_| false), Err(Exhausted));
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_a_session_of_the_peer_uses_is_passed_over() {
-        let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0);
+        let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0, 0);
         let pair = pool.allocate(Time::ZERO, |pair| pair.remote == 20_000).unwrap();
         assert_eq!(pair.remote, 20_001);
     }

@@ -15,6 +15,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::accounting::Books;
 use crate::fabric::Fabric;
+use crate::packet::is_intact;
 use crate::topology::Topology;
 use crate::wiretap::Wiretap;
 
@@ -165,7 +166,7 @@ impl Network {
         Node { engine, model, due }
     }
 
-    /// Gives a router another configuration.
+    /// Gives a router another configuration. Links and hosts stay at the interfaces of their names.
     ///
     /// # Panics
     /// When the model does not compile.
@@ -177,10 +178,39 @@ impl Network {
         batch.clear();
         let applied = self.nodes[index].engine.apply(now, Arc::new(snapshot), keys, &mut batch);
         assert!(applied.is_ok(), "{applied:?}");
+        self.renumber(index, &model);
         self.nodes[index].model = model;
         self.dispatch(index, &batch);
         self.batch = batch;
         applied.unwrap_or_default()
+    }
+
+    /// Finds the interfaces of a router by their names in another model.
+    fn renumber(&mut self, index: usize, model: &RouterModel) {
+        let names = self.nodes[index].model.interfaces.iter().map(|interface| &interface.name);
+        let new: Vec<Option<u16>> = names
+            .map(|name| model.interfaces.iter().position(|other| other.name == *name))
+            .map(|position| position.map(|position| position as u16))
+            .collect();
+        let place = |old: u16| new.get(usize::from(old)).copied().flatten().unwrap_or(u16::MAX);
+        let here = self.far.extract_if(|&(node, _), _| node == index);
+        let moved: Vec<_> = here.map(|((node, old), far)| ((node, place(old)), far)).collect();
+        self.far.extend(moved);
+        for far in self.far.values_mut().filter(|far| far.node == index) {
+            far.interface = InterfaceId(place(far.interface.0));
+        }
+        for host in self.hosts.iter_mut().filter(|host| host.node == index) {
+            host.interface = InterfaceId(place(host.interface.0));
+        }
+        let queue = std::mem::take(&mut self.queue).into_iter().map(|Reverse((at, sequence, arrival))| {
+            Reverse(match arrival {
+                Arrival::AtNode(node, old, packet) if node == index => {
+                    (at, sequence, Arrival::AtNode(node, place(old), packet))
+                }
+                other => (at, sequence, other),
+            })
+        });
+        self.queue = queue.collect();
     }
 
     /// Both clocks.
@@ -294,6 +324,7 @@ impl Network {
     /// Lets `millis` milliseconds pass.
     pub fn run(&mut self, millis: u64) {
         let end = self.now + std::time::Duration::from_millis(millis);
+        let mut idle = 0;
         loop {
             let packet = self.queue.peek().map(|Reverse((at, ..))| *at);
             let dues = self.nodes.iter().enumerate();
@@ -306,6 +337,8 @@ impl Network {
                     }
                 }
                 (_, Some((due, index))) if due <= end => {
+                    idle = if due > self.now { 0 } else { idle + 1 };
+                    assert!(idle < 10_000, "seed {}: the timer of router {index} is always due", self.seed);
                     self.now = self.now.max(due);
                     self.timeout(index);
                 }
@@ -384,7 +417,8 @@ impl Network {
         if self.cut[far.link] || self.happens(self.faults.loss) {
             return;
         }
-        if self.happens(self.faults.corrupt) {
+        // No packet is damaged twice: the second bit could hide the first from any checksum.
+        if self.happens(self.faults.corrupt) && is_intact(&packet) {
             let bit = self.rng.next_u32() as usize % (packet.len() * 8);
             packet[bit / 8] ^= 1 << (bit % 8);
         }

@@ -162,6 +162,16 @@ impl Packet {
     }
 }
 
+/// Whether the transport checksum of a packet is right.
+#[must_use]
+pub fn is_intact(packet: &[u8]) -> bool {
+    ip::parse(packet).is_ok_and(|parsed| {
+        let (source, destination) = (parsed.source, parsed.destination);
+        let segment = parsed.segment(packet);
+        checksum::transport_checksum_is_valid(source, destination, parsed.protocol, segment)
+    })
+}
+
 /// An ICMP error, and whom it quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IcmpError {

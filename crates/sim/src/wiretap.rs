@@ -8,6 +8,7 @@ use fairway_wire::svr::{self, Header, HeaderTlvs, tlv};
 
 use crate::marker;
 use crate::network::NodeId;
+use crate::packet::is_intact;
 
 /// From one router to another.
 pub type Hop = (NodeId, NodeId);
@@ -55,6 +56,10 @@ impl Wiretap {
                     "seed {seed}: {address} from {from:?} to {to:?}: {packet:02x?}"
                 );
             }
+        }
+        // What a link before this one damaged is somebody else's mark.
+        if !is_intact(packet) {
+            return;
         }
         let payload = parsed.payload(packet);
         if let Some(mark) = marker::find(payload).filter(|_| !relays_error(payload)) {

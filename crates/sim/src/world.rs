@@ -333,6 +333,13 @@ impl World {
         }
     }
 
+    /// How many packets were delivered.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        let sent = self.conversations.iter().flat_map(|c| c.sent.iter().flat_map(HashMap::values));
+        sent.map(|sent| u64::from(sent.delivered)).sum()
+    }
+
     /// How many packets of conversations that are not allowed entered at a router.
     #[must_use]
     pub fn denied_at(&self, plan: &Plan, node: NodeId) -> u64 {

@@ -51,6 +51,7 @@ fn calm(stage: &Stage, seed: u64) {
     world.check_symmetry(true);
     world.run(DRAIN_MILLIS);
     world.check_drained();
+    assert!(world.delivered() > 100, "SEED={seed}: hosts were busy");
     for (node, before) in before.iter().enumerate() {
         let dropped = world.network.books(NodeId(node)).dropped_since(before);
         let denied = world.denied_at(&stage.plan, NodeId(node));
@@ -60,34 +61,51 @@ fn calm(stage: &Stage, seed: u64) {
     }
 }
 
+/// What happens to a fabric in a storm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Restart,
+    Cut,
+    Mend,
+    Reload,
+}
+
 /// With faults that the seed chooses, then without: whatever is allowed gets through in the end.
 fn storm(stage: &Stage, seed: u64) {
     let mut world = World::new(&stage.plan, &stage.topology, seed);
     let mut chosen = |most: usize| if world.below(2) == 0 { 0 } else { world.below(most) as u32 };
-    let faults = Faults {
-        loss: chosen(60),
-        duplicate: chosen(50),
-        reorder: chosen(200),
-        corrupt: if std::env::var_os("NO_CORRUPT").is_some() { 0 } else { chosen(30) },
-    };
-    let (restarts, cuts) = (chosen(4), chosen(3));
+    let faults =
+        Faults { loss: chosen(60), duplicate: chosen(50), reorder: chosen(200), corrupt: chosen(30) };
+    let (restarts, cuts, reloads) = (chosen(4), chosen(3), chosen(6));
     world.set_faults(faults);
     world.converse(stage.conversations, 8000);
-    let mut changes: Vec<(u64, usize, bool)> = Vec::new();
-    for _ in 0..restarts {
-        changes.push((world.below(8000) as u64, world.below(stage.topology.models.len()), true));
-    }
-    for _ in 0..cuts.min(stage.topology.links.len() as u32) {
-        changes.push((world.below(8000) as u64, world.below(stage.topology.links.len()), false));
+    let routers = stage.topology.models.len();
+    let links = stage.topology.links.len();
+    let mut changes: Vec<(u64, usize, Change)> = Vec::new();
+    for (change, count, of) in
+        [(Change::Restart, restarts, routers), (Change::Cut, cuts, links), (Change::Reload, reloads, routers)]
+    {
+        let count = if of == 0 { 0 } else { count };
+        for _ in 0..count {
+            let (at, which) = (world.below(8000) as u64, world.below(of));
+            changes.push((at, which, change));
+            if change == Change::Cut {
+                changes.push((at + world.below(4000) as u64, which, Change::Mend));
+            }
+        }
     }
     changes.sort_unstable();
     let start = world.now();
-    for (at, which, restart) in changes {
+    for (at, which, change) in changes {
         world.run((start + at).saturating_sub(world.now()));
-        if restart {
-            world.network.restart(NodeId(which));
-        } else {
-            world.network.set_cut(which, true);
+        let node = NodeId(which % routers);
+        match change {
+            Change::Restart => world.network.restart(node),
+            Change::Cut => world.network.set_cut(which, true),
+            Change::Mend => world.network.set_cut(which, false),
+            Change::Reload => {
+                world.network.reload(node, stage.topology.models[node.0].clone());
+            }
         }
     }
     world.run((start + 10_000).saturating_sub(world.now()));

@@ -11,9 +11,9 @@ use fairway_wire::ip::{IcmpKind, Parsed, Version};
 use fairway_wire::tcp;
 
 use crate::control::answering_numbers;
-use crate::engine::{Engine, tuple};
+use crate::engine::Engine;
 use crate::headers;
-use crate::key::FlowKey;
+use crate::key::{FlowKey, tuple};
 use crate::relay::translated;
 use crate::session::Side;
 use crate::table::Index;

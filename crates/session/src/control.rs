@@ -9,13 +9,13 @@ use fairway_wire::svr::{Control, HeaderTlvs, PayloadTlvs};
 use fairway_wire::tcp;
 
 use crate::engine::Engine;
-use crate::established::tcp_segment;
 use crate::handshake::Phase;
 use crate::headers;
 use crate::key::FlowKey;
 use crate::peer::Message;
 use crate::session::{Session, Side};
 use crate::table::Index;
+use crate::tcp::tcp_segment;
 
 /// The session and leg a packet arrived on, if it is known.
 pub(crate) type Known = Option<(Index, Side)>;

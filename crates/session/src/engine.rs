@@ -14,7 +14,7 @@ use fairway_peering::Peering;
 use fairway_policy::Snapshot;
 use fairway_types::{
     Batch, Counter, Counters, DropReason, Egress, InterfaceId, Now, Outlet, PathId, PeerId, Protocol, Slot,
-    Time, Tuple, Verdict,
+    Time, Verdict,
 };
 use fairway_wire::ParseError;
 use fairway_wire::ip::{self, Parsed};
@@ -25,7 +25,6 @@ use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
 use crate::handshake::Phase;
-use crate::headers;
 use crate::key::FlowKey;
 use crate::liveness::Liveness;
 use crate::names::Names;
@@ -408,15 +407,6 @@ impl Engine {
     }
 }
 
-/// The tuple of a parsed packet.
-pub(crate) fn tuple(parsed: &Parsed) -> Tuple {
-    Tuple {
-        source: core::net::SocketAddr::new(parsed.source, parsed.source_port),
-        destination: core::net::SocketAddr::new(parsed.destination, parsed.destination_port),
-        protocol: Protocol(parsed.protocol),
-    }
-}
-
 /// A slot of the engine's own.
 fn new_slot() -> Slot {
     Slot {
@@ -426,19 +416,4 @@ fn new_slot() -> Slot {
         gso: None,
         verdict: Verdict::Pending,
     }
-}
-
-/// Where a transport payload begins in a packet that was rewritten for a leg.
-pub(crate) fn payload_offsets(packet: &[u8], to: &FlowKey) -> (usize, usize) {
-    let transport = if to.ipv6 { ipv6_transport(packet) } else { usize::from(packet[0] & 0x0f) * 4 };
-    let length = match to.protocol {
-        Protocol::TCP => usize::from(packet[transport + 12] >> 4) * 4,
-        Protocol::UDP => headers::UDP_LEN,
-        _ => 0,
-    };
-    (transport, transport + length)
-}
-
-fn ipv6_transport(packet: &[u8]) -> usize {
-    ip::parse(packet).map_or(headers::v6::LEN, |parsed| usize::from(parsed.header_len))
 }

@@ -8,18 +8,17 @@ use fairway_types::{
 use fairway_wire::checksum;
 use fairway_wire::ip::Parsed;
 use fairway_wire::svr::{self, Context, HeaderTlvs, PayloadTlvs};
-use fairway_wire::tcp;
 use rand_chacha::ChaCha12Rng;
 
-use crate::engine::{Engine, payload_offsets};
+use crate::engine::Engine;
 use crate::handshake::Attach;
-use crate::headers;
+use crate::headers::payload_offsets;
 use crate::key::FlowKey;
 use crate::names::Names;
 use crate::seal::Seal;
-use crate::session::{Session, Side};
+use crate::session::{Session, Side, overhead, raise_epoch};
 use crate::table::Index;
-use crate::tcp::{Segment, TcpPhase, flags};
+use crate::tcp::{TcpPhase, tcp_segment};
 
 impl Engine {
     /// A packet whose flow is known arrived on the leg of `side`.
@@ -322,25 +321,6 @@ fn segments(packet: &Slot, size: u16) -> u64 {
     (packet.packet.len() as u64).div_ceil(u64::from(size.max(1)))
 }
 
-/// What a leg adds to the transport payload of a packet's end-to-end form, in bytes.
-pub(crate) fn overhead(key: &FlowKey, session: &Session) -> usize {
-    let wrapped = key.protocol != session.protocol();
-    headers::ip_len(key.ipv6) + if wrapped { headers::UDP_LEN } else { 0 }
-}
-
-/// A new epoch: higher than the last one, and than any that another router gave the session
-/// earlier, as long as the routers' clocks agree within their time slots.
-pub(crate) fn raise_epoch(session: &mut Session, side: Side, now: Now) {
-    if let Some(hop) = &mut session.leg_mut(side).hop {
-        hop.epoch = hop.epoch.saturating_add(1).max(epoch_of(now));
-    }
-}
-
-/// The epoch of what happens now: wall clock seconds, which last until 2106.
-pub(crate) fn epoch_of(now: Now) -> u32 {
-    u32::try_from(now.unix).unwrap_or(u32::MAX)
-}
-
 fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {
     packet.packet.bytes().get(transport..).is_some_and(|segment| {
         checksum::transport_checksum_is_valid(
@@ -350,30 +330,4 @@ fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {
             segment,
         )
     })
-}
-
-/// What the TCP state needs to know of a packet.
-pub(crate) fn tcp_segment(bytes: &[u8], parsed: &Parsed) -> Segment {
-    let view = tcp::Packet::new_unchecked(parsed.segment(bytes));
-    let syn = parsed.tcp_flags & flags::SYN != 0;
-    Segment {
-        flags: parsed.tcp_flags,
-        sequence: view.sequence(),
-        acknowledgement: view.acknowledgement(),
-        window: view.window(),
-        length: parsed.payload_end.saturating_sub(u32::from(parsed.payload_offset)),
-        scale: if syn { window_scale(view.options()) } else { None },
-    }
-}
-
-/// The window scale option (RFC 7323, section 2.2).
-fn window_scale(mut options: &[u8]) -> Option<u8> {
-    loop {
-        match *options {
-            [3, 3, scale, ..] => return Some(scale),
-            [1, ref rest @ ..] => options = rest,
-            [0, ..] | [] | [_] => return None,
-            [_, length, ..] => options = options.get(usize::from(length.max(2))..)?,
-        }
-    }
 }

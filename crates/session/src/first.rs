@@ -12,14 +12,13 @@ use fairway_wire::ip::{IcmpKind, Parsed};
 use fairway_wire::svr;
 use rand_core::RngCore;
 
-use crate::engine::{Engine, tuple};
-use crate::established::epoch_of;
+use crate::engine::Engine;
 use crate::event::Event;
-use crate::key::{End, FlowKey};
+use crate::key::{End, FlowKey, tuple};
 use crate::liveness::Liveness;
 use crate::open::is_routable;
 use crate::ports::Pair;
-use crate::session::{Hop, Leg, Session, Side};
+use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
 
@@ -292,6 +291,7 @@ impl Engine {
             uuid,
             legs: [arrival, departure],
             original: *original,
+            protocol: original.protocol,
             tenant: admission.tenant,
             service: admission.service,
             route: admission.route,

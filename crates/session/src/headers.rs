@@ -5,7 +5,7 @@
 
 use fairway_types::{DropReason, PacketBuf, Protocol};
 use fairway_wire::checksum;
-use fairway_wire::ip::Parsed;
+use fairway_wire::ip::{self, Parsed};
 
 use crate::key::FlowKey;
 
@@ -163,4 +163,19 @@ pub(crate) fn checksum_is_valid(bytes: &[u8], parsed: &Parsed) -> bool {
     bytes.get(offset..).is_some_and(|segment| {
         checksum::transport_checksum_is_valid(parsed.source, parsed.destination, parsed.protocol, segment)
     })
+}
+
+/// Where a transport payload begins in a packet that was rewritten for a leg.
+pub(crate) fn payload_offsets(packet: &[u8], to: &FlowKey) -> (usize, usize) {
+    let transport = if to.ipv6 { ipv6_transport(packet) } else { usize::from(packet[0] & 0x0f) * 4 };
+    let length = match to.protocol {
+        Protocol::TCP => usize::from(packet[transport + 12] >> 4) * 4,
+        Protocol::UDP => UDP_LEN,
+        _ => 0,
+    };
+    (transport, transport + length)
+}
+
+fn ipv6_transport(packet: &[u8]) -> usize {
+    ip::parse(packet).map_or(v6::LEN, |parsed| usize::from(parsed.header_len))
 }

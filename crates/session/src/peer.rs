@@ -6,12 +6,11 @@ use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
 
 use crate::control::Known;
-use crate::engine::{Engine, tuple};
-use crate::established::raise_epoch;
+use crate::engine::Engine;
 use crate::handshake::Reply;
-use crate::key::FlowKey;
+use crate::key::{FlowKey, tuple};
 use crate::open::{self, Opened};
-use crate::session::{Hop, Leg, Side};
+use crate::session::{Hop, Leg, Side, raise_epoch};
 use crate::table::Index;
 use crate::tcp::flags;
 

@@ -6,76 +6,28 @@
 
 use core::net::IpAddr;
 
-use fairway_types::{Counter, DropReason, Now, Outlet, Protocol, Slot, Verdict};
+use fairway_types::{Counter, DropReason, InterfaceId, Now, Outlet, Protocol, Slot, Verdict};
 use fairway_wire::icmp::{self, ErrorRepr};
-use fairway_wire::ip::{self, Parsed, Version};
+use fairway_wire::ip::{self, Parsed, Quoted, Version};
 use fairway_wire::svr::{HeaderTlvs, PayloadTlvs, RelayedError};
 
 use crate::engine::Engine;
-use crate::established::overhead;
 use crate::headers;
 use crate::key::{End, FlowKey};
-use crate::session::{Session, Side};
+use crate::session::{Session, Side, overhead};
 use crate::table::Index;
 
 /// How much of a transport header is quoted.
 const QUOTED: usize = 64;
 
-/// The quoted packet of an ICMP error: it may be cut anywhere after its first 8 transport bytes.
-struct Quoted<'a> {
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: Protocol,
-    ports: (u16, u16),
-    transport: &'a [u8],
-}
-
-impl<'a> Quoted<'a> {
-    fn parse(version: Version, bytes: &'a [u8]) -> Option<Self> {
-        let (header_len, protocol, source, destination) = match version {
-            Version::V4 => {
-                let fixed = bytes.first_chunk::<{ headers::v4::LEN }>()?;
-                let address = |range: core::ops::Range<usize>| {
-                    <[u8; 4]>::try_from(&fixed[range]).map(IpAddr::from).ok()
-                };
-                let (source, destination) =
-                    (address(headers::v4::SOURCE)?, address(headers::v4::DESTINATION)?);
-                (usize::from(fixed[0] & 0x0f) * 4, fixed[9], source, destination)
-            }
-            Version::V6 => {
-                let fixed = bytes.first_chunk::<{ headers::v6::LEN }>()?;
-                let address = |range: core::ops::Range<usize>| {
-                    <[u8; 16]>::try_from(&fixed[range]).map(IpAddr::from).ok()
-                };
-                let (source, destination) =
-                    (address(headers::v6::SOURCE)?, address(headers::v6::DESTINATION)?);
-                (headers::v6::LEN, fixed[6], source, destination)
-            }
-        };
-        let protocol = Protocol(protocol);
-        let transport = bytes.get(header_len..)?;
-        let word = |at: usize| Some(u16::from_be_bytes([*transport.get(at)?, *transport.get(at + 1)?]));
-        let ports = if protocol.has_ports() {
-            (word(0)?, word(2)?)
-        } else if protocol.is_icmp() {
-            // Only echoes are told apart by their identifier.
-            let identifier = if matches!(transport.first(), Some(0 | 8 | 128 | 129)) { word(4)? } else { 0 };
-            (identifier, identifier)
-        } else {
-            (0, 0)
-        };
-        Some(Self { source, destination, protocol, ports, transport })
-    }
-
-    /// The flow that packets in the opposite direction arrive on.
-    fn opposite(&self, interface: fairway_types::InterfaceId, ipv6: bool) -> FlowKey {
-        FlowKey {
-            remote: End::new(self.destination, self.ports.1),
-            local: End::new(self.source, self.ports.0),
-            interface,
-            protocol: self.protocol,
-            ipv6,
-        }
+/// The flow on which answers to a quoted packet arrive.
+fn opposite(quoted: &Quoted, interface: InterfaceId) -> FlowKey {
+    FlowKey {
+        remote: End::new(quoted.destination, quoted.destination_port),
+        local: End::new(quoted.source, quoted.source_port),
+        interface,
+        protocol: Protocol(quoted.protocol),
+        ipv6: quoted.version == Version::V6,
     }
 }
 
@@ -92,16 +44,13 @@ impl Engine {
         let view =
             icmp::Packet::new_checked(parsed.version, message).map_err(|_| DropReason::MalformedTransport)?;
         let error = ErrorRepr::parse(&view).ok_or(DropReason::IcmpErrorUnmatched)?;
-        let quoted = Quoted::parse(parsed.version, view.payload()).ok_or(DropReason::IcmpErrorUnmatched)?;
-        let key = quoted.opposite(packet.interface, parsed.version == Version::V6);
+        let quoted = ip::parse_quoted(view.payload()).map_err(|_| DropReason::IcmpErrorUnmatched)?;
+        let key = opposite(&quoted, packet.interface);
         let (index, side) = self.table.find(&key).ok_or(DropReason::IcmpErrorUnmatched)?;
         let session = self.table.get(index).ok_or(DropReason::IcmpErrorUnmatched)?;
         let wrapped = key.protocol != session.protocol();
-        let transport = if wrapped {
-            quoted.transport.get(headers::UDP_LEN..).unwrap_or_default()
-        } else {
-            quoted.transport
-        };
+        let start = usize::from(quoted.header_len) + if wrapped { headers::UDP_LEN } else { 0 };
+        let transport = view.payload().get(start..).unwrap_or_default();
         let error = resized(error, session, side);
         if !self.may_answer(now) {
             return Err(DropReason::RateLimited);

@@ -12,6 +12,9 @@ pub(crate) mod flags {
     pub(crate) const ACK: u8 = 0x10;
 }
 
+use fairway_wire::ip::Parsed;
+use fairway_wire::tcp;
+
 use crate::session::Side;
 
 /// The life of a connection.
@@ -205,6 +208,32 @@ impl Tcp {
 fn is_after(a: u32, b: u32) -> bool {
     let distance = a.wrapping_sub(b);
     distance != 0 && distance < 0x8000_0000
+}
+
+/// What the TCP state needs to know of a packet.
+pub(crate) fn tcp_segment(bytes: &[u8], parsed: &Parsed) -> Segment {
+    let view = tcp::Packet::new_unchecked(parsed.segment(bytes));
+    let syn = parsed.tcp_flags & flags::SYN != 0;
+    Segment {
+        flags: parsed.tcp_flags,
+        sequence: view.sequence(),
+        acknowledgement: view.acknowledgement(),
+        window: view.window(),
+        length: parsed.payload_end.saturating_sub(u32::from(parsed.payload_offset)),
+        scale: if syn { window_scale(view.options()) } else { None },
+    }
+}
+
+/// The window scale option (RFC 7323, section 2.2).
+fn window_scale(mut options: &[u8]) -> Option<u8> {
+    loop {
+        match *options {
+            [3, 3, scale, ..] => return Some(scale),
+            [1, ref rest @ ..] => options = rest,
+            [0, ..] | [] | [_] => return None,
+            [_, length, ..] => options = options.get(usize::from(length.max(2))..)?,
+        }
+    }
 }
 
 #[cfg(test)]

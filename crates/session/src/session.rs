@@ -159,18 +159,6 @@ impl Session {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_fits_in_six_cache_lines() {
-        assert_eq!(size_of::<Option<Session>>(), 6 * 64);
-        assert!(core::mem::offset_of!(Session, protocol) < 4 * 64);
-        assert!(core::mem::offset_of!(Session, idle_seconds) <= 5 * 64);
-    }
-}
-
 /// What a leg adds to the transport payload of a packet's end-to-end form, in bytes.
 pub(crate) fn overhead(key: &FlowKey, session: &Session) -> usize {
     let wrapped = key.protocol != session.protocol();
@@ -188,4 +176,16 @@ pub(crate) fn raise_epoch(session: &mut Session, side: Side, now: Now) {
 /// The epoch of what happens now: wall clock seconds, which last until 2106.
 pub(crate) fn epoch_of(now: Now) -> u32 {
     u32::try_from(now.unix).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_fits_in_six_cache_lines() {
+        assert_eq!(size_of::<Option<Session>>(), 6 * 64);
+        assert!(core::mem::offset_of!(Session, protocol) < 4 * 64);
+        assert!(core::mem::offset_of!(Session, idle_seconds) <= 5 * 64);
+    }
 }

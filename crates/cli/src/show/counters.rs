@@ -82,34 +82,32 @@ pub fn drops_table(drops: &[Drop], explain: bool) -> String {
     }
     let mut table = Table::new(&[
         Column::text("REASON"),
-        Column::text("CAUSE"),
         Column::number("COUNT"),
         Column::number("LAST"),
-        Column::name("INTERFACE"),
+        Column::name("ON"),
         Column::text("PROTO"),
         Column::text("SOURCE"),
         Column::text("DESTINATION"),
-        Column::number("SIZE"),
     ]);
     for drop in drops {
         let last = drop.last.as_ref();
         let protocol = last.and_then(|last| last.protocol.clone()).unwrap_or_default();
         table.row([
             drop.reason.clone(),
-            drop.culprit.clone(),
             units::count(drop.count),
             last.map(|last| seconds(last.age_seconds)).unwrap_or_default(),
             last.and_then(|last| last.interface.clone()).unwrap_or_default(),
             protocol.clone(),
             last.and_then(|last| last.source).map(|source| end(source, &protocol)).unwrap_or_default(),
             last.and_then(|last| last.destination).map(|to| end(to, &protocol)).unwrap_or_default(),
-            last.map(|last| units::bytes(u64::from(last.length_bytes))).unwrap_or_default(),
         ]);
     }
     let mut text = table.render();
     if explain {
         text.push('\n');
-        text.extend(drops.iter().map(|drop| paragraph(0, &drop.reason, 26, drop.help.trim())));
+        text.extend(drops.iter().map(|drop| {
+            paragraph(0, &drop.reason, 26, &format!("{} Cause: {}.", drop.help.trim(), drop.culprit))
+        }));
     }
     text
 }

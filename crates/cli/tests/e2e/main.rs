@@ -1,0 +1,23 @@
+//! End-to-end tests: programs nobody here wrote (ping, curl, nginx, dig, dnsmasq, ssh, iperf3, nmap,
+//! tcpdump) talk across real routers in network namespaces, and the routers are asked what they saw.
+//!
+//! Each test raises a laboratory of its own, and one runs at a time. They need root, and are skipped
+//! with a word without it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod daemon;
+mod denied;
+mod fabric;
+mod icmp;
+mod impaired;
+mod lab;
+mod matrix;
+mod offloads;
+mod operator;
+mod pcap;
+mod programs;
+mod recovery;
+mod reload;
+mod restart;
+mod scan;
+mod wire;

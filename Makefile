@@ -122,7 +122,7 @@ licences: ## Check the dependencies and their licences
 
 .PHONY: bench
 bench: ## Measure the FIB and the session engine (QUICK=1 only tries that it runs)
-	QUICK=$(QUICK) $(CARGO) bench --locked -p fairway-policy -p fairway-session
+	$(if $(QUICK),QUICK=$(QUICK)) $(CARGO) bench --locked -p fairway-policy -p fairway-session
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for SECONDS_EACH seconds (needs a nightly compiler and cargo-fuzz)

@@ -38,6 +38,8 @@ pub struct Faults {
     pub reorder: u32,
     /// Packets of which one bit flips.
     pub corrupt: u32,
+    /// Packets that somebody on the link sends again, up to eight seconds later.
+    pub replay: u32,
 }
 
 /// The other end of an interface that leads to a router.
@@ -418,6 +420,10 @@ impl Network {
             return;
         }
         // No packet is damaged twice: the second bit could hide the first from any checksum.
+        if self.happens(self.faults.replay) {
+            let later = at + std::time::Duration::from_millis(self.rng.next_u64() % 8000);
+            self.schedule(later, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
+        }
         if self.happens(self.faults.corrupt) && is_intact(&packet) {
             let bit = self.rng.next_u32() as usize % (packet.len() * 8);
             packet[bit / 8] ^= 1 << (bit % 8);

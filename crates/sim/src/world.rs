@@ -18,6 +18,8 @@ use crate::wiretap::Wiretap;
 
 /// Clients of each tenant at each site.
 const CLIENTS: u8 = 2;
+/// The largest payload that fits every link, whatever the family of its waypoints.
+const LARGEST: usize = 1500 - 40 - 20 - 16;
 /// How often a client that is denied tries.
 const DENIED_TRIES: u32 = 3;
 
@@ -28,6 +30,9 @@ enum Place {
     Server(Server),
 }
 
+/// Host, source, destination and protocol.
+type End = (HostId, SocketAddr, SocketAddr, u8);
+
 /// A fabric with hosts.
 pub struct World {
     /// The fabric.
@@ -36,9 +41,9 @@ pub struct World {
     pub conversations: Vec<Conversation>,
     rng: ChaCha12Rng,
     hosts: Vec<(HostId, usize, Place)>,
-    /// By host, source, destination and protocol of what is delivered: the conversation, and whether
-    /// the packet is the server's.
-    ends: HashMap<(HostId, SocketAddr, SocketAddr, u8), (usize, bool)>,
+    /// By host, source, destination and protocol of what is delivered: the conversations, one after
+    /// the other, and whether the packet is the server's.
+    ends: HashMap<End, Vec<(usize, bool)>>,
     /// Pairs that already have their one session without ports; the same client addresses are at
     /// every site.
     portless: HashSet<(IpAddr, IpAddr)>,
@@ -90,7 +95,7 @@ impl World {
     /// Sets what links do.
     pub fn set_faults(&mut self, faults: Faults) {
         self.corrupts |= faults.corrupt > 0;
-        self.doubles |= faults.duplicate > 0;
+        self.doubles |= faults.duplicate > 0 || faults.replay > 0;
         self.network.faults = faults;
     }
 
@@ -115,6 +120,32 @@ impl World {
         }
     }
 
+    /// Lets clients whose conversation is over begin a new one between the same ports.
+    pub fn converse_again(&mut self) {
+        for index in 0..self.conversations.len() {
+            let old = &self.conversations[index];
+            if !old.done || !old.allowed || old.kind == Kind::Gre {
+                continue;
+            }
+            let id = self.conversations.len() as u32;
+            let sent = [HashMap::new(), HashMap::new()];
+            let numbers = (self.rng.next_u32(), self.rng.next_u32());
+            let begins = self.now() + self.below(4000) as u64;
+            let old = &self.conversations[index];
+            let (step, asked, tries, done) = (0, None, 0, false);
+            let again = Conversation { id, numbers, begins, step, asked, tries, done, sent, ..old.clone() };
+            let protocol = again.kind.protocol(again.from.is_ipv6());
+            self.join(&again, protocol);
+            self.conversations.push(again);
+        }
+    }
+
+    fn join(&mut self, conversation: &Conversation, protocol: u8) {
+        let Conversation { id, client, server, from, to, .. } = *conversation;
+        self.ends.entry((client, to, from, protocol)).or_default().push((id as usize, true));
+        self.ends.entry((server, from, to, protocol)).or_default().push((id as usize, false));
+    }
+
     fn add_conversation(&mut self, kind: Kind, begins: u64) {
         let (client, site, tenant, number) = loop {
             let at = self.below(self.hosts.len());
@@ -131,7 +162,7 @@ impl World {
             }
         };
         let ipv6 = self.below(2) == 1;
-        let most = if self.below(4) == 0 { 1380 } else { 200 };
+        let most = if self.below(4) == 0 { LARGEST } else { 200 };
         let size = self.below(most);
         let id = self.conversations.len() as u32;
         let ports = match kind {
@@ -165,8 +196,7 @@ impl World {
             sent: [HashMap::new(), HashMap::new()],
         };
         let protocol = kind.protocol(ipv6);
-        self.ends.insert((client, to, from, protocol), (id as usize, true));
-        self.ends.insert((server, from, to, protocol), (id as usize, false));
+        self.join(&conversation, protocol);
         self.conversations.push(conversation);
     }
 
@@ -240,19 +270,27 @@ impl World {
         format!("SEED={}", self.network.seed)
     }
 
+    /// The conversation between two ends that a packet belongs to: the last one it was sent in.
+    fn conversation_of(&self, end: &End, canonical: &[u8]) -> Option<(usize, bool)> {
+        let ends = self.ends.get(end).map_or(&[][..], Vec::as_slice);
+        let holds = |&&(index, answer): &&(usize, bool)| {
+            self.conversations[index].sent[usize::from(answer)].contains_key(canonical)
+        };
+        ends.iter().rev().find(holds).copied()
+    }
+
     /// A packet is delivered: it must be allowed, and be what was sent.
     fn hear(&mut self, host: HostId, packet: &Packet, bytes: &[u8]) {
-        let key = (host, packet.source, packet.destination, packet.protocol);
-        let end = self.ends.get(&key).copied();
-        assert!(end.is_some(), "{}: {host:?} got what nobody sent: {}", self.label(), brief(packet));
-        let Some((index, answer)) = end else { return };
+        let end = (host, packet.source, packet.destination, packet.protocol);
         let canonical = self.canonical(packet);
-        let (label, doubles) = (self.label(), self.doubles);
+        let found = self.conversation_of(&end, &canonical);
+        let label = self.label();
+        assert!(found.is_some(), "{label}: {host:?} got what nobody sent: {}", brief(packet));
+        let Some((index, answer)) = found else { return };
+        let doubles = self.doubles;
         let conversation = &mut self.conversations[index];
         assert!(conversation.allowed, "{label}: unauthorised: {}", brief(packet));
-        let sent = conversation.sent[usize::from(answer)].get_mut(&canonical);
-        assert!(sent.is_some(), "{label}: not what was sent: {}", brief(packet));
-        let Some(sent) = sent else { return };
+        let Some(sent) = conversation.sent[usize::from(answer)].get_mut(&canonical) else { return };
         sent.delivered += 1;
         assert!(doubles || sent.delivered <= sent.sent, "{label}: doubled: {}", brief(packet));
         assert!(self.corrupts || packet.ttl < 64, "{label}: TTL: {}", brief(packet));
@@ -294,7 +332,7 @@ impl World {
     /// An ICMP error is delivered: it must be about something the host sent in an allowed session.
     fn hear_error(&mut self, host: HostId, error: &IcmpError) {
         let key = (host, error.quoted_destination, error.quoted_source, error.quoted_protocol);
-        let end = self.ends.get(&key).copied();
+        let end = self.ends.get(&key).and_then(|ends| ends.last()).copied();
         assert!(end.is_some(), "{}: {host:?} got {error:?}", self.label());
         let Some((index, to_client)) = end else { return };
         let label = self.label();
@@ -328,9 +366,22 @@ impl World {
     pub fn check_complete(&self) {
         for conversation in self.conversations.iter().filter(|c| c.allowed) {
             for sent in conversation.sent.iter().flat_map(HashMap::values) {
-                assert_eq!(sent.delivered, sent.sent, "{}: {}", self.label(), conversation.brief());
+                let drops = || self.drops();
+                let complete = sent.delivered == sent.sent;
+                assert!(complete, "{}: {sent:?} of {}: {:?}", self.label(), conversation.brief(), drops());
             }
         }
+    }
+
+    /// Every drop counter that is not zero, with its last example, for messages of failures.
+    fn drops(&self) -> Vec<String> {
+        let each = self.network.routers().flat_map(|node| {
+            let drops = self.network.engine(node).drops().filter(|record| record.last.is_some());
+            drops.map(move |record| {
+                format!("{node:?}: {} {} {:?}", record.count, record.reason.name(), record.last)
+            })
+        });
+        each.filter(|line| !line.contains("before-start")).collect()
     }
 
     /// How many packets were delivered.
@@ -350,21 +401,19 @@ impl World {
         denied.flat_map(|c| c.sent[0].values()).map(|sent| u64::from(sent.sent)).sum()
     }
 
-    /// Holds that packets went back by the links they came by.
+    /// Holds that packets went by one way, and back by the same.
     ///
     /// # Panics
     /// When that is not so.
-    pub fn check_symmetry(&self, simple: bool) {
+    pub fn check_symmetry(&self) {
         let Some(wiretap) = &self.network.wiretap else { return };
         for conversation in &self.conversations {
             let there = wiretap.hops(conversation.id, false);
             let back = wiretap.hops(conversation.id, true);
-            let reversed = back.iter().map(|&(from, to)| (to, from));
-            for hop in reversed {
-                assert!(there.contains(&hop), "{}: {there:?} but {back:?}", self.label());
-            }
+            let reversed = back.iter().all(|&(from, to)| there.contains(&(to, from)));
+            assert!(reversed, "{}: {there:?} but {back:?}", self.label());
             let starts: HashSet<NodeId> = there.iter().map(|&(from, _)| from).collect();
-            assert!(!simple || starts.len() == there.len(), "{}: two ways: {there:?}", self.label());
+            assert_eq!(starts.len(), there.len(), "{}: two ways: {there:?}", self.label());
         }
     }
 

@@ -1,6 +1,8 @@
 //! Attacks, mistakes and limits: each moves exactly the counter that names it, on the router that
 //! met it, and no other.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod hosts;
 mod limits;
 mod messages;

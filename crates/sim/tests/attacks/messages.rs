@@ -7,10 +7,10 @@ use fairway_sim::forge::Forger;
 use fairway_sim::network::shared_key;
 use fairway_sim::packet::Packet;
 use fairway_sim::{Fabric, NodeId, Topology};
-use fairway_types::{Counter, DropReason, PeerId, TenantId};
+use fairway_types::{Counter, DropReason, TenantId};
 use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
 
-use crate::scene::{CLIENT, EPOCH, SERVER, Scene, UUID, WAYPOINTS, carry_from, forward_tlvs};
+use crate::scene::{CLIENT, SERVER, Scene, UUID, WAYPOINTS, carry_from, forward_tlvs};
 
 const PORTS: (u16, u16) = (20_000, 30_001);
 
@@ -271,5 +271,4 @@ fn forged_peer_messages_change_nothing() {
     scene.expect_nothing_but(&[(1, DropReason::MetadataTruncated, 1)], |scene| scene.inject(cut));
     scene.network.run(4000);
     assert!(scene.network.engine(NodeId(1)).peer_paths().all(|path| path.up));
-    let _ = (EPOCH, PeerId(0));
 }

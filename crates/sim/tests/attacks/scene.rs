@@ -18,13 +18,16 @@ pub const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 2, 0, 9));
 pub const EPOCH: u32 = 1_900_000_000;
 pub const UUID: [u8; 16] = [0xab; 16];
 
+/// Every packet that one router sent to another, with who sent it.
+type Seen = Rc<RefCell<Vec<(NodeId, Vec<u8>)>>>;
+
 pub struct Scene {
     pub network: Network,
     pub client: HostId,
     pub guest: HostId,
     pub server: HostId,
     pub forger: Forger,
-    pub seen: Rc<RefCell<Vec<(NodeId, Vec<u8>)>>>,
+    pub seen: Seen,
     last: usize,
 }
 

@@ -140,6 +140,10 @@ impl Session {
     pub(crate) fn deadline(&self) -> Time {
         /// How long a finished connection is remembered, for what is still under way.
         const LINGER_SECONDS: u32 = 3;
+        /// How much longer a session is remembered behind its ingress, so that no router sends plain
+        /// packets of a session that the next one has just forgotten; more than the second by which
+        /// timers may be late.
+        const GRACE_SECONDS: u32 = 3;
         let tcp = self.protocol() == Protocol::TCP;
         let seconds = if tcp && self.tcp.phase().is_over() {
             LINGER_SECONDS
@@ -148,7 +152,8 @@ impl Session {
         } else {
             self.idle_seconds
         };
-        self.active + core::time::Duration::from_secs(u64::from(seconds))
+        let grace = if self.leg(Side::Initiator).hop.is_some() { GRACE_SECONDS } else { 0 };
+        self.active + core::time::Duration::from_secs(u64::from(seconds.saturating_add(grace)))
     }
 
     /// Recomputes both rewrites; to be called whenever a leg's key changes.

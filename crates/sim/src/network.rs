@@ -99,6 +99,8 @@ pub struct Network {
 /// Wall clock at the start of the simulation.
 const EPOCH: u64 = 1_800_000_000;
 const LINK_DELAY: u64 = 1_000_000;
+/// How many packets that arrive at once are given to an engine together.
+const BATCH: usize = 32;
 
 impl Network {
     /// A network of a chain of routers.
@@ -128,7 +130,7 @@ impl Network {
             cut: vec![false; topology.links.len()],
             queue: BinaryHeap::new(),
             sequence: 0,
-            batch: Batch::new(1, 512, 2048),
+            batch: Batch::new(BATCH, 512, 2048),
             tap: None,
             events: Vec::new(),
         };
@@ -360,25 +362,35 @@ impl Network {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::AtHost(host, packet) => self.hosts[host].inbox.push(packet),
-            Arrival::AtNode(index, interface, packet) => {
-                let now = self.clock();
-                let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
-                batch.clear();
-                if let Some(slot) = batch.receive() {
-                    let fits = slot.packet.fill(&packet);
-                    assert!(fits, "packets of the simulation fit a slot");
-                    slot.interface = InterfaceId(interface);
-                }
-                let engine = &mut self.nodes[index].engine;
-                let before = Books::of(engine);
-                engine.process(now, &mut batch);
-                Books::check_one(&before, &Books::of(engine), &batch, self.seed);
-                self.dispatch(index, &batch);
-                self.batch = batch;
-            }
+        let (index, interface, packet) = match arrival {
+            Arrival::AtHost(host, packet) => return self.hosts[host].inbox.push(packet),
+            Arrival::AtNode(index, interface, packet) => (index, interface, packet),
+        };
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
+        batch.clear();
+        receive(&mut batch, interface, &packet);
+        while batch.room() > 0
+            && let Some((interface, packet)) = self.next_at(index)
+        {
+            receive(&mut batch, interface, &packet);
         }
+        let now = self.clock();
+        let engine = &mut self.nodes[index].engine;
+        let before = Books::of(engine);
+        engine.process(now, &mut batch);
+        Books::check(&before, &Books::of(engine), &batch, self.seed);
+        self.dispatch(index, &batch);
+        self.batch = batch;
+    }
+
+    /// What comes next, if it comes now and to this router.
+    fn next_at(&mut self, index: usize) -> Option<(u16, Vec<u8>)> {
+        let Reverse((at, _, Arrival::AtNode(node, ..))) = self.queue.peek()? else { return None };
+        if *at > self.now || *node != index {
+            return None;
+        }
+        let Reverse((_, _, Arrival::AtNode(_, interface, packet))) = self.queue.pop()? else { return None };
+        Some((interface, packet))
     }
 
     fn dispatch(&mut self, index: usize, batch: &Batch) {
@@ -438,6 +450,15 @@ impl Network {
 
     fn happens(&mut self, per_thousand: u32) -> bool {
         per_thousand > 0 && self.rng.next_u32() % 1000 < per_thousand
+    }
+}
+
+fn receive(batch: &mut Batch, interface: u16, packet: &[u8]) {
+    let slot = batch.receive();
+    assert!(slot.is_some(), "there is room");
+    if let Some(slot) = slot {
+        assert!(slot.packet.fill(packet), "packets of the simulation fit a slot");
+        slot.interface = InterfaceId(interface);
     }
 }
 

@@ -49,6 +49,11 @@ impl Wiretap {
         let Ok(parsed) = parsed else { return };
         let outer = [parsed.source, parsed.destination];
         assert!(!self.secret.iter().any(|a| outer.contains(a)), "seed {seed}: {outer:?} on a link");
+        // What a link before this one damaged shows what it should not: without its cookie, metadata is
+        // payload, and a mark is somebody else's. No host will accept it.
+        if !is_intact(packet) {
+            return;
+        }
         for piece in self.open_parts(packet, &parsed) {
             for address in &self.secret {
                 assert!(
@@ -56,10 +61,6 @@ impl Wiretap {
                     "seed {seed}: {address} from {from:?} to {to:?}: {packet:02x?}"
                 );
             }
-        }
-        // What a link before this one damaged is somebody else's mark.
-        if !is_intact(packet) {
-            return;
         }
         let payload = parsed.payload(packet);
         if let Some(mark) = marker::find(payload).filter(|_| !relays_error(payload)) {

@@ -135,27 +135,27 @@ fn storm(stage: &Stage, seed: u64) {
 
 #[test]
 fn chains_without_faults() {
-    seeds(8).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| calm(stage, seed)));
+    seeds(20).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| calm(stage, seed)));
 }
 
 #[test]
 fn a_triangle_without_faults() {
-    seeds(10).into_iter().for_each(|seed| calm(&TRIANGLE, seed));
+    seeds(40).into_iter().for_each(|seed| calm(&TRIANGLE, seed));
 }
 
 #[test]
 fn fifty_routers_without_faults() {
-    seeds(4).into_iter().for_each(|seed| calm(&FIFTY, seed));
+    seeds(20).into_iter().for_each(|seed| calm(&FIFTY, seed));
 }
 
 #[test]
 fn chains_with_faults() {
-    seeds(20).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| storm(stage, seed)));
+    seeds(30).into_iter().for_each(|seed| CHAINS.iter().for_each(|stage| storm(stage, seed)));
 }
 
 #[test]
 fn a_triangle_with_faults() {
-    seeds(20).into_iter().for_each(|seed| storm(&TRIANGLE, seed));
+    seeds(40).into_iter().for_each(|seed| storm(&TRIANGLE, seed));
 }
 
 #[test]

@@ -159,8 +159,11 @@ fn server() -> Value {
     server
 }
 
-/// The links of each router, with the number of its address there.
-fn layout(routers: usize) -> Vec<(&'static str, Vec<(&'static str, [String; 2])>)> {
+/// The links of a router, with its addresses there.
+type Links = Vec<(&'static str, [String; 2])>;
+
+/// The routers with their links.
+fn layout(routers: usize) -> Vec<(&'static str, Links)> {
     let wan = |which: u8, number: u8| {
         [format!("172.16.{which}.{number}/24"), format!("fd00:10{which}::{number}/64")]
     };

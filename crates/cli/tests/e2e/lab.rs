@@ -23,6 +23,7 @@ pub struct Lab {
     /// Its name.
     pub name: String,
     file: PathBuf,
+    since: Instant,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -157,7 +158,7 @@ impl Lab {
         let file = std::env::temp_dir().join(format!("{name}.yaml"));
         fs::write(&file, topology.to_string()).unwrap();
         let up = fairway(&["lab", "up", &file.to_string_lossy()]);
-        let lab = Self { name, file, _turn: turn };
+        let lab = Self { name, file, since: Instant::now(), _turn: turn };
         up.ok();
         lab.wait_for_paths(20);
         Some(lab)
@@ -298,14 +299,6 @@ impl Lab {
         fairway(&["reload", "--json", "--socket", &self.socket(router)])
     }
 
-    /// Makes all routers read their configuration again.
-    #[track_caller]
-    pub fn reload_all(&self) {
-        for router in self.routers() {
-            self.reload(&router).ok();
-        }
-    }
-
     /// The process id of a router.
     pub fn pid(&self, router: &str) -> u32 {
         u32::try_from(self.show(router, &["status"])["pid"].as_u64().unwrap()).unwrap()
@@ -345,6 +338,7 @@ impl Drop for Lab {
         }
         let down = fairway(&["lab", "down", &self.name]);
         let _ = fs::remove_file(&self.file);
+        eprintln!("{} was up for {:.1} s", self.name, self.since.elapsed().as_secs_f32());
         if down.code != 0 && !std::thread::panicking() {
             panic!("the laboratory did not go: {}", down.text());
         }

@@ -4,7 +4,10 @@
 //! Each test raises a laboratory of its own, and one runs at a time. They need root, and are skipped
 //! with a word without it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Real programs take real time.
+#![allow(clippy::disallowed_methods)]
 
+mod attacks;
 mod daemon;
 mod denied;
 mod fabric;

@@ -9,12 +9,17 @@ use crate::programs::{download, lookup, ping, ssh_options};
 /// A shell that stays open for a while.
 fn idle_shell(lab: &Lab) -> crate::lab::Background {
     let options = ssh_options(lab, "server");
-    let words: Vec<&str> =
-        ["ssh"].into_iter().chain(options.iter().map(String::as_str)).chain([SERVER[0], "sleep 60"]).collect();
+    let words: Vec<&str> = ["ssh"]
+        .into_iter()
+        .chain(options.iter().map(String::as_str))
+        .chain([SERVER[0], "sleep 60"])
+        .collect();
     let shell = lab.start("client", &words);
     let open = || {
         let sessions = lab.sessions("branch", &["--port", "22"]);
-        sessions.iter().any(|session| session["state"] == "open" && session["reverse"]["bytes"].as_u64() > Some(3000))
+        sessions
+            .iter()
+            .any(|session| session["state"] == "open" && session["reverse"]["bytes"].as_u64() > Some(3000))
     };
     assert!(poll(10, open), "ssh did not begin: {:?}", lab.sessions("branch", &["--port", "22"]));
     shell
@@ -43,7 +48,8 @@ fn every_table_has_the_rows_of_its_json() {
             let table = fairway(&["show", object, "--socket", &lab.socket(&router)]).ok().stdout;
             assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
             for row in rows.as_array().unwrap() {
-                let name = row.pointer(key).and_then(Value::as_str).unwrap_or_else(|| panic!("{object}: {row}"));
+                let name =
+                    row.pointer(key).and_then(Value::as_str).unwrap_or_else(|| panic!("{object}: {row}"));
                 let name = if name.len() == 36 { &name[..8] } else { name };
                 assert!(table.contains(name), "{object} of {router} lacks {name}:\n{table}");
             }
@@ -73,7 +79,8 @@ fn trace_names_the_lines_that_decide() {
     for word in ["guest", "web"] {
         assert!(denied.text().contains(word), "no {word} in\n{}", denied.text());
     }
-    let json = fairway(&["trace", "fd00:1::10", "[fd00:2::10]:80", "--json", "--socket", &socket]).ok().json();
+    let json =
+        fairway(&["trace", "fd00:1::10", "[fd00:2::10]:80", "--json", "--socket", &socket]).ok().json();
     assert!(json.is_object() || json.is_array(), "{json}");
     let unknown = fairway(&["trace", "10.1.0.10", "10.77.0.1:80", "--socket", &socket]);
     assert_eq!(unknown.code, 1, "{}", unknown.text());
@@ -102,7 +109,18 @@ fn a_capture_is_read_by_others_and_by_those_with_the_keys() {
     let Some(lab) = Fabric::new(2).raise("capture") else { return };
     let file = lab.path("wan1.pcapng");
     let socket = lab.socket("branch");
-    let capture = ["capture", "--interface", "wan1", "--filter", "not port 1280", "--count", "20", "--seconds", "15", "-w"];
+    let capture = [
+        "capture",
+        "--interface",
+        "wan1",
+        "--filter",
+        "not port 1280",
+        "--count",
+        "20",
+        "--seconds",
+        "15",
+        "-w",
+    ];
     let arguments = [&capture[..], &[&file, "--socket", &socket]].concat();
     let capturing = std::thread::scope(|scope| {
         let capturing = scope.spawn(|| fairway(&arguments));
@@ -115,7 +133,9 @@ fn a_capture_is_read_by_others_and_by_those_with_the_keys() {
     });
     capturing.ok();
     download(&lab, SERVER[0], "1m");
-    let tshark = lab.run("client", &["tshark", "-r", &file, "-T", "fields", "-e", "frame.number", "-e", "udp.port"]).ok();
+    let tshark = lab
+        .run("client", &["tshark", "-r", &file, "-T", "fields", "-e", "frame.number", "-e", "udp.port"])
+        .ok();
     assert_eq!(tshark.stdout.lines().count(), 20, "{}", tshark.text());
 
     let (keys, config) = (lab.path("keys"), lab.path("config.json"));

@@ -98,7 +98,9 @@ fn only_originals(wan: &[Vec<u8>], lan: &[Vec<u8>]) {
         originals.entry(identity(packet)).or_default().insert(packet.len());
     }
     let mut plain = 0;
-    for (packet, parsed) in sessions(wan).filter(|(packet, parsed)| !svr::starts_with_cookie(parsed.payload(packet))) {
+    for (packet, parsed) in
+        sessions(wan).filter(|(packet, parsed)| !svr::starts_with_cookie(parsed.payload(packet)))
+    {
         plain += 1;
         let lengths = originals.get(&identity(packet));
         let lengths = lengths.unwrap_or_else(|| panic!("no original of {parsed:?}"));

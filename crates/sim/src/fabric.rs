@@ -95,42 +95,10 @@ impl Fabric {
     /// The model of one router.
     #[must_use]
     pub fn model(&self, router: u8) -> RouterModel {
+        let (peers, paths) = self.neighbors(router);
         let last = router + 1 == self.routers;
-        let mut peers = Vec::new();
-        let mut paths = Vec::new();
-        let mut connect = |other: u8, left: u8, own_is_left: bool, interface: InterfaceId| {
-            let peer = PeerId(peers.len() as u16);
-            peers.push(Peer {
-                name: Self::name(other),
-                key_file: PathBuf::new(),
-                tenants: None,
-                origin: format!("peer[{other}]"),
-            });
-            paths.push(PeerPath {
-                peer,
-                interface,
-                local: self.waypoint(left, own_is_left),
-                remote: self.waypoint(left, !own_is_left),
-                cost: 10,
-                local_ports: None,
-                remote_ports: None,
-                max_waypoints: 50_000,
-                security: SecurityId(0),
-                pathway: format!("path-{left}"),
-                bfd: Bfd {
-                    desired_tx: Duration::from_secs(1),
-                    required_rx: Duration::from_millis(500),
-                    multiplier: 3,
-                    hold_down: Duration::from_secs(5),
-                },
-                origin: format!("adjacency[{other}]"),
-            });
-            peer
-        };
-        if router > 0 {
-            connect(router - 1, router - 1, false, BACK);
-        }
-        let next = (!last).then(|| connect(router + 1, router, true, NEXT));
+        // The next router is the last neighbour.
+        let next = (!last).then(|| PeerId(peers.len() as u16 - 1));
         RouterModel {
             authority: "sim".into(),
             router: Self::name(router),
@@ -164,6 +132,47 @@ impl Fabric {
             }],
             limits: self.limits,
         }
+    }
+
+    /// The routers before and after one, and the paths to them.
+    fn neighbors(&self, router: u8) -> (Vec<Peer>, Vec<PeerPath>) {
+        let mut peers = Vec::new();
+        let mut paths = Vec::new();
+        let mut connect = |other: u8, left: u8, own_is_left: bool, interface: InterfaceId| {
+            let peer = PeerId(peers.len() as u16);
+            peers.push(Peer {
+                name: Self::name(other),
+                key_file: PathBuf::new(),
+                tenants: None,
+                origin: format!("peer[{other}]"),
+            });
+            paths.push(PeerPath {
+                peer,
+                interface,
+                local: self.waypoint(left, own_is_left),
+                remote: self.waypoint(left, !own_is_left),
+                cost: 10,
+                local_ports: None,
+                remote_ports: None,
+                max_waypoints: 50_000,
+                security: SecurityId(0),
+                pathway: format!("path-{left}"),
+                bfd: Bfd {
+                    desired_tx: Duration::from_secs(1),
+                    required_rx: Duration::from_millis(500),
+                    multiplier: 3,
+                    hold_down: Duration::from_secs(5),
+                },
+                origin: format!("adjacency[{other}]"),
+            });
+        };
+        if router > 0 {
+            connect(router - 1, router - 1, false, BACK);
+        }
+        if router + 1 < self.routers {
+            connect(router + 1, router, true, NEXT);
+        }
+        (peers, paths)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::net::if_::if_nameindex;
 
@@ -22,6 +24,21 @@ impl Claim {
     /// [`io::ErrorKind::AddrInUse`] when another router runs here.
     pub(crate) fn take() -> io::Result<Self> {
         UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(NAME)?).map(Self)
+    }
+
+    /// Takes the right; waits a moment for a router that is just ending.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn take_soon() -> io::Result<Self> {
+        const TRIES: u32 = 20;
+        for _ in 1..TRIES {
+            match Self::take() {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(Duration::from_millis(100)),
+                taken => return taken,
+            }
+        }
+        Self::take()
     }
 }
 

@@ -200,7 +200,10 @@ impl Tcp {
         }
         let scale = if self.scaled { receiver.scale } else { 14 };
         let window = (u32::from(receiver.window) << scale).max(1);
-        segment.sequence.wrapping_sub(receiver.acknowledged) < window
+        // A host that closed answers late data with a reset numbered by what that data acknowledged,
+        // which may be one behind: its FIN was acknowledged since.
+        let late = u32::from(sender.finished);
+        segment.sequence.wrapping_sub(receiver.acknowledged.wrapping_sub(late)) < window + late
     }
 }
 
@@ -276,6 +279,15 @@ mod tests {
             assert_eq!(result.is_ok(), genuine, "{sequence}");
             assert_eq!(tcp.phase() == TcpPhase::Reset, genuine);
         }
+    }
+
+    #[test]
+    fn a_closed_host_may_reset_one_number_behind() {
+        let mut tcp = opened();
+        tcp.observe(Side::Responder, &segment(flags::FIN | flags::ACK, 501, 101, 0)).unwrap();
+        tcp.observe(Side::Initiator, &segment(flags::ACK, 101, 502, 0)).unwrap();
+        assert!(tcp.observe(Side::Responder, &segment(flags::RST, 500, 0, 0)).is_err());
+        assert!(tcp.observe(Side::Responder, &segment(flags::RST, 501, 0, 0)).is_ok());
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Ports {
     /// # Errors
     /// What the kernel refused, or a specification that can't be served; nothing stays attached.
     pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
-        let claim = Claim::take().map_err(|source| match source.kind() {
+        let claim = Claim::take_soon().map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => OpenError::AnotherRouter,
             _ => OpenError::System { action: "claim the network namespace", source },
         })?;

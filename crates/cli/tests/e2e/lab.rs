@@ -286,6 +286,29 @@ impl Lab {
         }
     }
 
+    /// Packets that came and could not be taken: the routers' own count of what their sockets lost.
+    pub fn overruns(&self) -> u64 {
+        let of = |router: &String| -> u64 {
+            let interfaces = self.show(router, &["interfaces"]);
+            interfaces.as_array().unwrap().iter().map(|one| one["receive_overruns"].as_u64().unwrap()).sum()
+        };
+        self.routers().iter().map(of).sum()
+    }
+
+    /// Datagrams that reached the server and found its program's socket full.
+    pub fn socket_overflows(&self) -> u64 {
+        let snmp = self.run("server", &["cat", "/proc/net/snmp"]).ok().stdout;
+        let rows: Vec<Vec<&str>> = snmp
+            .lines()
+            .filter_map(|line| line.strip_prefix("Udp:"))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let snmp6 = self.run("server", &["cat", "/proc/net/snmp6"]).ok().stdout;
+        let six = snmp6.lines().find_map(|line| line.strip_prefix("Udp6RcvbufErrors")).unwrap();
+        let column = rows[0].iter().position(|&name| name == "RcvbufErrors").unwrap();
+        rows[1][column].parse::<u64>().unwrap() + six.trim().parse::<u64>().unwrap()
+    }
+
     /// Changes the configuration file of all routers; they do not read it before they are told to.
     pub fn configure(&self, change: impl FnOnce(&mut Value)) {
         let path = self.path("config.json");

@@ -95,6 +95,14 @@ pub fn all(lab: &Lab, to: &str) {
     let tcp = iperf(lab, to, &["-t", "1"]);
     let rate = tcp["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0);
     assert!(rate > 5e6, "iperf3 TCP to {to}: {rate} bit/s");
+    let (overrun, overflown) = (lab.overruns(), lab.socket_overflows());
     let udp = iperf(lab, to, &["-t", "1", "-u", "-b", "10M", "-l", "1200"]);
-    assert_eq!(udp["sum"]["lost_percent"].as_f64(), Some(0.0), "iperf3 UDP to {to}: {}", udp["sum"]);
+    let (overrun, overflown) = (lab.overruns() - overrun, lab.socket_overflows() - overflown);
+    let lost = udp["sum"]["lost_packets"].as_u64().unwrap();
+    // On a busy machine iperf3 itself may be late; the routers may not.
+    assert!(
+        overrun == 0 && lost <= overflown,
+        "iperf3 UDP to {to}: {lost} lost, {overflown} of them in its socket, {overrun} overran a router: {}",
+        udp["sum"]
+    );
 }

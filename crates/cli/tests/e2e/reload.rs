@@ -20,27 +20,6 @@ fn harmless(authority: &mut Value, number: usize) {
     }
 }
 
-/// Packets that came and could not be taken: the routers' own count of what their sockets lost.
-fn overruns(lab: &Lab) -> u64 {
-    let of = |router: &String| -> u64 {
-        let interfaces = lab.show(router, &["interfaces"]);
-        interfaces.as_array().unwrap().iter().map(|one| one["receive_overruns"].as_u64().unwrap()).sum()
-    };
-    lab.routers().iter().map(of).sum()
-}
-
-/// Datagrams that reached the server and found its program's socket full.
-fn socket_overflows(lab: &Lab) -> u64 {
-    let snmp = lab.run("server", &["cat", "/proc/net/snmp"]).ok().stdout;
-    let rows: Vec<Vec<&str>> = snmp
-        .lines()
-        .filter_map(|line| line.strip_prefix("Udp:"))
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    let column = rows[0].iter().position(|&name| name == "RcvbufErrors").unwrap();
-    rows[1][column].parse().unwrap()
-}
-
 /// The sessions of router branch.
 fn uuids(lab: &Lab) -> Vec<Value> {
     lab.sessions("branch", &[]).iter().map(|session| session["uuid"].clone()).collect()
@@ -56,7 +35,7 @@ fn reloading_under_load_loses_nothing() {
     let rate = capacity / 2.0;
     eprintln!("capacity about {capacity:.0} datagrams a second; load {rate:.0}");
 
-    let (drops, overrun, overflown) = (lab.drops(), overruns(&lab), socket_overflows(&lab));
+    let (drops, overrun, overflown) = (lab.drops(), lab.overruns(), lab.socket_overflows());
     let bits = format!("{:.0}", rate * 200.0 * 8.0);
     let old = uuids(&lab);
     let load =
@@ -77,9 +56,9 @@ fn reloading_under_load_loses_nothing() {
     assert_eq!(session(), uuid, "the session is another one");
     let end = load.wait(30).ok().json()["end"].clone();
     lab.assert_moved(&drops, &[]);
-    assert_eq!(overruns(&lab) - overrun, 0, "packets lost in front of the routers");
+    assert_eq!(lab.overruns() - overrun, 0, "packets lost in front of the routers");
     let (lost, overflown) =
-        (end["sum"]["lost_packets"].as_u64().unwrap(), socket_overflows(&lab) - overflown);
+        (end["sum"]["lost_packets"].as_u64().unwrap(), lab.socket_overflows() - overflown);
     eprintln!(
         "{} datagrams, {lost} lost, {overflown} of them in the socket of iperf3",
         end["sum"]["packets"]

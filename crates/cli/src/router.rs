@@ -74,7 +74,7 @@ pub fn reload(args: &Reload) -> Outcome {
 pub fn release(json: bool) -> Outcome {
     let released = fairway_router::release().map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => Failure::refused("a router runs in this network namespace")
-            .fix("stop it first: systemctl stop fairway-router@NAME, or end its process"),
+            .fix("stop it first: systemctl stop fairway-router, or end its process"),
         ErrorKind::PermissionDenied => {
             Failure::refused("only root may take the classifier off").fix("try again with sudo")
         }

@@ -69,6 +69,8 @@ pub struct Engine {
     pub(crate) names: Names,
     pub(crate) half_open: u32,
     pub(crate) first_packets: Budget,
+    /// Messages between peers, apart from first packets: a flood of one must not silence the other.
+    pub(crate) peer_messages: Budget,
     pub(crate) answers: Budget,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counters: Counters,
@@ -107,6 +109,7 @@ impl Engine {
             peering: Peering::new(now, model, boot_id, peering_seed),
             names: Names::new(&model.router),
             first_packets: Budget::new(limits.first_packets, now.mono),
+            peer_messages: Budget::new(limits.first_packets, now.mono),
             answers: Budget::new(limits.answers, now.mono),
             keyring,
             table,

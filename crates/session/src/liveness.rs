@@ -32,7 +32,7 @@ impl Engine {
         packet: &mut Slot,
         parsed: &Parsed,
     ) -> Result<Verdict, DropReason> {
-        if !self.first_packets.take(now.mono) {
+        if !self.peer_messages.take(now.mono) {
             return Err(DropReason::RateLimited);
         }
         let intact = packet.checksum != Checksum::Unverified

@@ -97,6 +97,7 @@ impl Engine {
         self.renumber_interfaces(&snapshot, &renumbering);
         let limits = snapshot.model().limits;
         self.first_packets.set_rate(limits.first_packets);
+        self.peer_messages.set_rate(limits.first_packets);
         self.answers.set_rate(limits.answers);
         self.peering.apply(now, snapshot.model());
         self.snapshot = snapshot;

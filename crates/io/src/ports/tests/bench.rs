@@ -48,6 +48,11 @@ impl Bench {
         for name in ["a", "r", "b"] {
             ip(&format!("netns add {}", bench.namespace(name)));
             ip(&format!("-n {} link set lo up", bench.namespace(name)));
+            // While its link-local address is being checked, the kernel asks for no neighbour.
+            bench.exec(
+                name,
+                "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0",
+            );
         }
         bench.join("a", "left", 1);
         bench.join("b", "right", 2);

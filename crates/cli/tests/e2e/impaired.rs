@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::fabric::{Fabric, SERVER, interfaces};
 use crate::lab::Lab;
-use crate::programs::{downloader, hash, iperf, shell, url};
+use crate::programs::{downloader, hash, iperf, shell, try_iperf, url};
 
 /// Paths are to live through the loss of several BFD packets in a row.
 fn patient(authority: &mut Value) {
@@ -50,14 +50,8 @@ fn programs_work_over_loss_and_reordering() {
 
 /// iperf3 with UDP. It begins with a single datagram each way, and waits forever when one is lost.
 fn datagrams(lab: &Lab, to: &str) -> Value {
-    let command = ["iperf3", "-J", "-c", to, "-t", "2", "-u", "-b", "5M", "-l", "1200"];
-    for _ in 0..6 {
-        let done = lab.run_for(6, "client", &command);
-        if done.code == 0 {
-            return done.json()["end"].clone();
-        }
-    }
-    panic!("iperf3 with UDP did not begin in six attempts");
+    let attempt = |_| try_iperf(lab, 8, to, &["-t", "2", "-u", "-b", "5M", "-l", "1200"]).ok();
+    (0..6).find_map(attempt).expect("iperf3 with UDP begins in six attempts")
 }
 
 /// Of a hundred pings, what two bad WANs leave: 81 % there and back on average.

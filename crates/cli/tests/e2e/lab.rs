@@ -126,10 +126,15 @@ impl Background {
         done
     }
 
-    /// Asks it to end (SIGINT, as tcpdump wants it) and waits.
-    pub fn interrupt(self) -> Done {
-        Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        self.wait(10)
+    /// Asks it to end (SIGINT, as tcpdump wants it) and waits. A program that is just about to wait
+    /// for packets may miss a signal, so it is asked again.
+    pub fn interrupt(mut self) -> Done {
+        let ask = || {
+            Command::new("kill").args(["-INT", &self.child.id().to_string()]).output().unwrap();
+            poll(1, || self.child.try_wait().unwrap().is_some())
+        };
+        assert!(poll(10, ask), "{} does not end", self.command);
+        self.wait(1)
     }
 
     /// Whether it still runs.

@@ -16,6 +16,8 @@ impl Capture {
     pub fn start(lab: &Lab, node: &str, device: &str) -> Self {
         let file = lab.path(&format!("{node}/{device}.pcap"));
         let log = format!("{file}.log");
+        // What an earlier capture said is no sign that this one has begun.
+        let _ = fs::remove_file(&log);
         let command =
             format!("exec tcpdump -Z root -ni {device} -s 0 -B 16384 --immediate-mode -w {file} 2>{log}");
         let tcpdump = lab.start(node, &["bash", "-c", &command]);

@@ -1,5 +1,7 @@
 //! What programs are asked to do, and what counts as right.
 
+use serde_json::Value;
+
 use crate::lab::{Done, Lab};
 
 /// An address as part of a URL.
@@ -70,16 +72,27 @@ pub fn shell(lab: &Lab, to: &str, command: &str) -> Done {
     lab.run("client", &words).ok()
 }
 
-/// A second of iperf3; what its JSON has under `end`.
+/// One run of iperf3; what its JSON has under `end`, or nothing when it did not come about: its server
+/// serves one at a time, and with `-J` the exit code says little.
+pub fn try_iperf(lab: &Lab, seconds: u64, to: &str, options: &[&str]) -> Result<Value, String> {
+    let done = lab.run_for(seconds, "client", &[&["iperf3", "-J", "-c", to], options].concat());
+    let report: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
+    let complete =
+        report["error"].is_null() && report["end"]["streams"].as_array().is_some_and(|all| !all.is_empty());
+    if done.code == 0 && complete { Ok(report["end"].clone()) } else { Err(done.text()) }
+}
+
+/// iperf3; what its JSON has under `end`.
 #[track_caller]
-pub fn iperf(lab: &Lab, to: &str, options: &[&str]) -> serde_json::Value {
-    let command = [&["iperf3", "-J", "-c", to], options].concat();
-    // The server serves one at a time, and needs a moment after each.
-    let mut done = lab.run("client", &command);
-    if done.code != 0 && done.text().contains("busy") {
-        done = lab.run("client", &command);
+pub fn iperf(lab: &Lab, to: &str, options: &[&str]) -> Value {
+    let mut last = String::new();
+    for _ in 0..3 {
+        match try_iperf(lab, 30, to, options) {
+            Ok(end) => return end,
+            Err(text) => last = text,
+        }
     }
-    done.ok().json()["end"].clone()
+    panic!("iperf3 {options:?} to {to}: {last}");
 }
 
 /// Every program, once. IPv4 and IPv6 servers alike.

@@ -21,6 +21,7 @@
 
 mod message;
 mod peering;
+pub mod reason;
 mod status;
 
 pub use fairway_bfd::Diagnostic;

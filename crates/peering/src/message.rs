@@ -1,9 +1,11 @@
 //! The signed message around a BFD packet: written and read, nothing decided.
 
-use fairway_crypto::{HopKeys, IV_LENGTH, Keyring, Refused, Sender, TAG_LENGTH, slot};
+use fairway_crypto::{HopKeys, IV_LENGTH, Keyring, Sender, TAG_LENGTH, slot};
 use fairway_types::{DropReason, Now, PeerId};
 use fairway_wire::bfd;
-use fairway_wire::svr::{Header, HeaderTlvs, MetadataError, PayloadTlvs, emit_header, encrypted_len};
+use fairway_wire::svr::{Header, HeaderTlvs, PayloadTlvs, emit_header, encrypted_len};
+
+use crate::reason::{unbelievable, unreadable};
 
 /// What a message says.
 pub(crate) struct Outgoing<'a> {
@@ -68,9 +70,9 @@ fn write_encrypted(
 
 /// Verifies and reads a message, which is decrypted in place.
 pub(crate) fn read(now: Now, keyring: &mut Keyring, bytes: &mut [u8]) -> Result<Incoming, DropReason> {
-    let header = Header::parse(bytes).map_err(reason)?;
+    let header = Header::parse(bytes).map_err(unreadable)?;
     let (header_len, metadata_len) = (header.header_len(), header.metadata_len());
-    let tlvs = HeaderTlvs::parse(header.header_tlvs()).map_err(reason)?;
+    let tlvs = HeaderTlvs::parse(header.header_tlvs()).map_err(unreadable)?;
     let (Some(security_id), Some(salt), Some(sequence)) = (tlvs.security_id, tlvs.key_salt, tlvs.sequence)
     else {
         return Err(DropReason::TlvMissing);
@@ -80,14 +82,10 @@ pub(crate) fn read(now: Now, keyring: &mut Keyring, bytes: &mut [u8]) -> Result<
         return Err(DropReason::MetadataLength);
     }
     let (peer, receiver) = keyring.receiver_by_id(security_id).ok_or(DropReason::UnknownSecurityId)?;
-    let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(|refused| match refused {
-        Refused::BadTag => DropReason::BadTag,
-        Refused::Replayed(_) => DropReason::MetadataReplayed,
-        Refused::BeforeStart => DropReason::MetadataBeforeStart,
-    })?;
+    let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(unbelievable)?;
     let section = signed.get_mut(header_len..metadata_len).ok_or(DropReason::MetadataLength)?;
     let section = if tlvs.metadata_encrypted { decrypt(accepted.keys, section)? } else { section };
-    let payload = PayloadTlvs::parse(section).map_err(reason)?;
+    let payload = PayloadTlvs::parse(section).map_err(unreadable)?;
     let (Some(source_router), Some(_), Some(boot_id)) =
         (payload.source_router, payload.pathway, payload.boot_id)
     else {
@@ -110,16 +108,4 @@ fn decrypt<'a>(keys: &HopKeys, section: &'a mut [u8]) -> Result<&'a mut [u8], Dr
         section.split_first_chunk_mut::<IV_LENGTH>().ok_or(DropReason::MetadataDecryption)?;
     let length = keys.decrypt_metadata(iv, ciphertext).map_err(|_| DropReason::MetadataDecryption)?;
     ciphertext.get_mut(..length).ok_or(DropReason::MetadataDecryption)
-}
-
-const fn reason(error: MetadataError) -> DropReason {
-    match error {
-        MetadataError::Truncated => DropReason::MetadataTruncated,
-        MetadataError::Version => DropReason::MetadataVersion,
-        MetadataError::Length => DropReason::MetadataLength,
-        MetadataError::TlvOverrun => DropReason::TlvOverrun,
-        MetadataError::TlvLength => DropReason::TlvLength,
-        MetadataError::TlvDuplicate => DropReason::TlvDuplicate,
-        MetadataError::TlvValue => DropReason::TlvValue,
-    }
 }

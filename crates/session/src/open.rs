@@ -2,10 +2,11 @@
 
 use core::net::IpAddr;
 
-use fairway_crypto::{Keyring, Refused};
+use fairway_crypto::Keyring;
+use fairway_peering::reason::{unbelievable, unreadable};
 use fairway_types::{Checksum, DropReason, Now, PeerId, Slot};
 use fairway_wire::ip::Parsed;
-use fairway_wire::svr::{self, Header, HeaderTlvs, MetadataError};
+use fairway_wire::svr::{self, Header, HeaderTlvs};
 
 use crate::headers;
 
@@ -20,27 +21,6 @@ pub(crate) struct Opened {
     pub(crate) metadata_len: usize,
 }
 
-/// What a parser refused, as a drop reason.
-pub(crate) const fn reason(error: MetadataError) -> DropReason {
-    match error {
-        MetadataError::Truncated => DropReason::MetadataTruncated,
-        MetadataError::Version => DropReason::MetadataVersion,
-        MetadataError::Length => DropReason::MetadataLength,
-        MetadataError::TlvOverrun => DropReason::TlvOverrun,
-        MetadataError::TlvLength => DropReason::TlvLength,
-        MetadataError::TlvDuplicate => DropReason::TlvDuplicate,
-        MetadataError::TlvValue => DropReason::TlvValue,
-    }
-}
-
-const fn refusal(refused: Refused) -> DropReason {
-    match refused {
-        Refused::BadTag => DropReason::BadTag,
-        Refused::Replayed(_) => DropReason::MetadataReplayed,
-        Refused::BeforeStart => DropReason::MetadataBeforeStart,
-    }
-}
-
 /// Verifies the metadata of a packet and puts its payload section, decrypted, into `section`.
 pub(crate) fn open(
     keyring: &mut Keyring,
@@ -53,8 +33,8 @@ pub(crate) fn open(
         return Err(DropReason::MalformedTransport);
     }
     let payload = parsed.payload(packet.packet.bytes());
-    let view = Header::parse(payload).map_err(reason)?;
-    let header = HeaderTlvs::parse(view.header_tlvs()).map_err(reason)?;
+    let view = Header::parse(payload).map_err(unreadable)?;
+    let header = HeaderTlvs::parse(view.header_tlvs()).map_err(unreadable)?;
     let (Some(id), Some(salt), Some(sequence)) = (header.security_id, header.key_salt, header.sequence)
     else {
         return Err(DropReason::TlvMissing);
@@ -73,7 +53,7 @@ pub(crate) fn open(
         return Err(DropReason::MetadataTruncated);
     };
     let (peer, receiver) = keyring.receiver_by_id(id).ok_or(DropReason::UnknownSecurityId)?;
-    let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(refusal)?;
+    let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(unbelievable)?;
     section.clear();
     if header.metadata_encrypted {
         let (iv, sealed) = view

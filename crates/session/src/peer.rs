@@ -1,6 +1,7 @@
 //! Metadata: a peer says what session a packet belongs to, and this router decides again whether
 //! it may be.
 
+use fairway_peering::reason::unreadable;
 use fairway_types::{Counter, DropReason, Now, Outlet, PathId, PeerId, Slot, TenantId, Verdict};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
@@ -58,7 +59,7 @@ impl Engine {
     ) -> Result<Verdict, DropReason> {
         let key = FlowKey::new(packet.interface, &tuple(parsed));
         let path = self.path_of(&key, opened.peer)?;
-        let tlvs = PayloadTlvs::parse(section).map_err(open::reason)?;
+        let tlvs = PayloadTlvs::parse(section).map_err(unreadable)?;
         self.counters.increment(Counter::MetadataReceived);
         self.counters.add(Counter::UnknownTlvs, u64::from(opened.header.unknown + tlvs.unknown));
         let message = Message { peer: opened.peer, path, key, header: opened.header, tlvs };

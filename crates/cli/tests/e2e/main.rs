@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod attacks;
+mod beyond;
 mod daemon;
 mod denied;
 mod fabric;

@@ -91,7 +91,7 @@ impl Engine {
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
-            leg.packets += packet.gso.map_or(1, |gso| segments(packet, gso.size));
+            leg.packets += packet.gso.map_or(1, |gso| segments(parsed, gso.size));
             leg.bytes += bytes;
         }
         Ok(Verdict::Forward(Egress { interface: to.interface, next_hop }))
@@ -316,9 +316,9 @@ fn find_cookie(packet: &Slot, parsed: &Parsed) -> Cookie {
 }
 
 /// How many packets a super-packet stands for.
-fn segments(packet: &Slot, size: u16) -> u64 {
-    // Headers count as payload here, which errs by less than one packet.
-    (packet.packet.len() as u64).div_ceil(u64::from(size.max(1)))
+fn segments(parsed: &Parsed, size: u16) -> u64 {
+    let payload = parsed.payload_end.saturating_sub(u32::from(parsed.payload_offset));
+    u64::from(payload.div_ceil(u32::from(size.max(1))).max(1))
 }
 
 fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {

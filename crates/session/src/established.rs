@@ -82,9 +82,9 @@ impl Engine {
         let bytes = packet.packet.len() as u64;
         rewrite.apply(packet, parsed, &to)?;
         if let Some(path) = path {
-            if attach != Attach::Nothing {
-                self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?;
-            } else if mimics {
+            let attached = attach != Attach::Nothing
+                && self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?;
+            if mimics && !attached {
                 self.counters.increment(Counter::FalsePositives);
                 self.seal(now, path, packet, &to, HeaderTlvs::default(), &PayloadTlvs::default())?;
             }
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Attaches metadata to a rewritten packet. When that would make it too big, the metadata goes
-    /// ahead in a packet of its own.
+    /// ahead in a packet of its own. Says whether it was attached.
     fn attach_or_send_ahead(
         &mut self,
         now: Now,
@@ -166,8 +166,8 @@ impl Engine {
         path: PathId,
         packet: &mut Slot,
         outlet: &mut Outlet<'_>,
-    ) -> Result<(), DropReason> {
-        let Some(session) = self.table.get(index).copied() else { return Ok(()) };
+    ) -> Result<bool, DropReason> {
+        let Some(session) = self.table.get(index).copied() else { return Ok(false) };
         let key = session.leg(out).key;
         let mtu = self.mtu(key.interface);
         let (transport, _) = payload_offsets(packet.packet.bytes(), &key);
@@ -175,13 +175,13 @@ impl Engine {
         if room < self.metadata_len(&session, out, path) {
             self.counters.increment(Counter::MetadataSentAhead);
             self.send_keep_alive(now, index, out, outlet);
-            return Ok(());
+            return Ok(false);
         }
         // What is behind the metadata is checked with it; an error must not be signed.
         if packet.checksum == Checksum::Unverified && !is_intact(packet, transport, &key) {
             return Err(DropReason::BadChecksum);
         }
-        self.seal_session(now, &session, out, packet, HeaderTlvs::default())
+        self.seal_session(now, &session, out, packet, HeaderTlvs::default()).map(|()| true)
     }
 
     /// The length of the metadata of a session on a hop, tag included; an upper bound.

@@ -245,6 +245,21 @@ fn a_payload_that_looks_like_metadata_arrives_as_it_was_sent() {
 }
 
 #[test]
+fn a_long_payload_that_looks_like_metadata_follows_the_metadata_it_has_no_room_for() {
+    let mut scene = Scene::new(Fabric { routers: 3, ..Fabric::default() }, false);
+    let mut payload = fairway_wire::svr::COOKIE.to_vec();
+    payload.resize(1330, 7);
+    let packet = Packet::udp(scene.from(5000), scene.to(53), &payload);
+    for _ in 0..3 {
+        let got = scene.forward(&packet);
+        assert_eq!(got.len(), 1, "{:?}", scene.drops());
+        assert_eq!(got[0].payload, payload);
+    }
+    assert!(scene.network.engine(NodeId(0)).counters().value(Counter::MetadataSentAhead) > 0);
+    assert_eq!(scene.drops(), []);
+}
+
+#[test]
 fn ttl_that_runs_out_on_any_router_is_reported_to_the_host() {
     for ipv6 in [false, true] {
         let mut scene = Scene::new(Fabric { routers: 3, ..Fabric::default() }, ipv6);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fabric::{Fabric, SERVER, named};
 use crate::lab::{Lab, poll};
-use crate::programs::{downloader, iperf, ping, ssh_options};
+use crate::programs::{downloader, iperf, ping, ssh_options, url};
 
 /// A change that leaves every session allowed: a service more, a description, another rate.
 fn harmless(authority: &mut Value, number: usize) {
@@ -90,6 +90,9 @@ fn access_that_is_withdrawn_ends_exactly_those_sessions() {
         eprintln!("{router}: {answer}");
     }
     assert_eq!((of("web"), of("servers")), (0, 1));
+    // A client that waits for data may have nothing to send for long; a new try has.
+    let again = lab.run("client", &["curl", "-gsS", "--max-time", "2", &url(SERVER[0], "")]);
+    assert_ne!(again.code, 0, "{}", again.text());
     let moved = || lab.moved(&before).contains_key("branch access-denied");
     assert!(poll(10, moved), "what still comes is denied: {:?}", lab.moved(&before));
     let expected: String = (1..=30).map(|i| format!("line {i}\n")).collect();

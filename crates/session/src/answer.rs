@@ -13,7 +13,7 @@ use fairway_wire::tcp;
 use crate::control::answering_numbers;
 use crate::engine::Engine;
 use crate::headers;
-use crate::key::{FlowKey, tuple};
+use crate::key::FlowKey;
 use crate::relay::translated;
 use crate::session::Side;
 use crate::table::Index;
@@ -188,7 +188,7 @@ impl Engine {
         if parsed.tcp_flags & flags::RST != 0 || !self.may_answer(now) {
             return;
         }
-        let key = FlowKey::new(packet.interface, &tuple(parsed));
+        let key = FlowKey::of_packet(packet.interface, parsed);
         let (acknowledgement, end) = answering_numbers(packet.packet.bytes(), parsed);
         let acknowledges = parsed.tcp_flags & flags::ACK != 0;
         let (sequence, acknowledgement, own_flags) =

@@ -14,7 +14,7 @@ use rand_core::RngCore;
 
 use crate::engine::Engine;
 use crate::event::Event;
-use crate::key::{End, FlowKey, tuple};
+use crate::key::{End, FlowKey};
 use crate::liveness::Liveness;
 use crate::open::is_routable;
 use crate::ports::Pair;
@@ -115,7 +115,7 @@ impl Engine {
         if !is_routable(parsed.source, parsed.destination) {
             return Err(DropReason::MartianAddress);
         }
-        let admission = match self.admit(packet.interface, parsed) {
+        let admission = match self.admit(key) {
             Ok(admission) => admission,
             Err(reason) => {
                 self.answer_denied(now, packet, parsed, outlet);
@@ -132,13 +132,13 @@ impl Engine {
     }
 
     /// Tenant, service, access, route: what the configuration says of a packet from a host.
-    fn admit(&self, interface: InterfaceId, parsed: &Parsed) -> Result<Admission, DropReason> {
-        let kind = self.snapshot.model().interface(interface).map(|interface| interface.kind);
+    fn admit(&self, key: &FlowKey) -> Result<Admission, DropReason> {
+        let kind = self.snapshot.model().interface(key.interface).map(|interface| interface.kind);
         if kind == Some(InterfaceKind::Fabric) {
             return Err(DropReason::NoTenant);
         }
-        let tenant = self.snapshot.tenant_of(interface, parsed.source);
-        let tuple = tuple(parsed);
+        let tuple = key.tuple();
+        let tenant = self.snapshot.tenant_of(key.interface, tuple.source.ip());
         self.decide(tenant, &tuple, None)
     }
 

@@ -108,15 +108,6 @@ impl FlowKey {
     }
 }
 
-/// The tuple of a parsed packet.
-pub(crate) fn tuple(parsed: &Parsed) -> Tuple {
-    Tuple {
-        source: core::net::SocketAddr::new(parsed.source, parsed.source_port),
-        destination: core::net::SocketAddr::new(parsed.destination, parsed.destination_port),
-        protocol: Protocol(parsed.protocol),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

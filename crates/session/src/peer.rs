@@ -9,7 +9,7 @@ use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
 use crate::control::Known;
 use crate::engine::Engine;
 use crate::handshake::Reply;
-use crate::key::{FlowKey, tuple};
+use crate::key::FlowKey;
 use crate::open::{self, Opened};
 use crate::session::{Hop, Leg, Side, raise_epoch};
 use crate::table::Index;
@@ -57,7 +57,7 @@ impl Engine {
         section: &[u8],
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
-        let key = FlowKey::new(packet.interface, &tuple(parsed));
+        let key = FlowKey::of_packet(packet.interface, parsed);
         let path = self.path_of(&key, opened.peer)?;
         let tlvs = PayloadTlvs::parse(section).map_err(unreadable)?;
         self.counters.increment(Counter::MetadataReceived);

@@ -1,4 +1,4 @@
-//! Hop-layer cryptography: peer keys, key schedule, signatures, metadata encryption, replay windows
+//! Cryptography of the hop layer and of the session layer: keys, signatures, encryption, replay windows
 //! (wire specification, sections 1 and 6).
 //!
 //! A *hop* is one direction between two neighbouring routers. Its keys come from the peer key both
@@ -13,8 +13,10 @@
 //! whose tag is wrong.
 //!
 //! Nothing here reads a clock or a random number: time is a [`fairway_types::Now`], salts and
-//! initialisation vectors come from the caller. Nothing is allocated per packet. Session-layer
-//! encryption is not part of this crate's hop layer.
+//! initialisation vectors come from the caller. Nothing is allocated per packet.
+//!
+//! The payload of sessions is protected from ingress to egress, with keys of each session:
+//! [`session::End`].
 //!
 //! `cargo run --release -p fairway-crypto --example cost` measures what the operations cost.
 
@@ -24,6 +26,7 @@ mod peer_key;
 mod receiver;
 mod replay;
 mod sender;
+pub mod session;
 
 pub use hop::{
     CryptoError, DecryptError, HopKeys, IV_LENGTH, SALT_LENGTH, SLOT_SECONDS, TAG_LENGTH, TagError,

@@ -2,9 +2,6 @@
 
 use thiserror::Error;
 
-const BITS: u64 = 4096;
-const WORDS: usize = (BITS / 64) as usize;
-
 /// Why a sequence number was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Replay {
@@ -16,27 +13,27 @@ pub enum Replay {
     TooOld,
 }
 
-/// The highest sequence number received and which of the 4096 up to it were.
+/// The highest sequence number received and which of those up to it were: 64 for each of `WORDS`.
 ///
 /// Use [`Self::check`] before a tag is verified, and [`Self::set`] only after: bytes that are not
 /// genuine must not move the window.
 #[derive(Clone, Debug)]
-pub struct ReplayWindow {
+pub struct ReplayWindow<const WORDS: usize = 64> {
     /// The sequence number after the highest one received; zero when there is none.
     next: u64,
-    /// One bit for each of the [`BITS`] numbers below `next`, at the number modulo [`BITS`].
+    /// One bit for each of the [`Self::SPAN`] numbers below `next`, at the number modulo that.
     seen: [u64; WORDS],
 }
 
-impl Default for ReplayWindow {
+impl<const WORDS: usize> Default for ReplayWindow<WORDS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl ReplayWindow {
+impl<const WORDS: usize> ReplayWindow<WORDS> {
     /// How many sequence numbers the window spans.
-    pub const SPAN: u64 = BITS;
+    pub const SPAN: u64 = WORDS as u64 * 64;
 
     /// A window that has seen nothing.
     #[must_use]
@@ -55,7 +52,7 @@ impl ReplayWindow {
         if sequence >= self.next {
             return Ok(());
         }
-        if self.next - sequence > BITS {
+        if self.next - sequence > Self::SPAN {
             return Err(Replay::TooOld);
         }
         let (word, bit) = Self::position(sequence);
@@ -86,7 +83,7 @@ impl ReplayWindow {
 
     /// Forgets what the numbers from `self.next` up to `next` displace.
     fn advance(&mut self, next: u64) {
-        if next - self.next >= BITS {
+        if next - self.next >= Self::SPAN {
             self.seen = [0; WORDS];
         } else {
             let mut sequence = self.next;
@@ -105,7 +102,7 @@ impl ReplayWindow {
     }
 
     const fn position(sequence: u64) -> (usize, u64) {
-        ((sequence % BITS / 64) as usize, 1 << (sequence % 64))
+        ((sequence % Self::SPAN / 64) as usize, 1 << (sequence % 64))
     }
 }
 
@@ -114,6 +111,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    const BITS: u64 = ReplayWindow::<64>::SPAN;
 
     /// What the window must do, said with a set.
     #[derive(Default)]
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_edges_of_the_window() {
-        let mut window = ReplayWindow::new();
+        let mut window = ReplayWindow::<64>::new();
         assert_eq!(window.check_and_set(10_000), Ok(()));
         assert_eq!(window.check_and_set(10_000), Err(Replay::Seen));
         assert_eq!(window.check(10_000 - BITS), Err(Replay::TooOld));
@@ -145,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_check_alone_changes_nothing() {
-        let mut window = ReplayWindow::new();
+        let mut window = ReplayWindow::<64>::new();
         assert_eq!(window.check(7), Ok(()));
         assert_eq!(window.check(7), Ok(()));
         window.set(7);
@@ -157,7 +156,7 @@ mod tests {
         fn the_window_agrees_with_a_set(
             steps in prop::collection::vec((prop_oneof![0u64..3, 0u64..100, 0u64..5000, 0u64..20_000], 0u64..5000), 1..400)
         ) {
-            let (mut window, mut model, mut base) = (ReplayWindow::new(), Model::default(), 0u64);
+            let (mut window, mut model, mut base) = (ReplayWindow::<64>::new(), Model::default(), 0u64);
             for (forward, back) in steps {
                 base += forward;
                 for sequence in [base, base.saturating_sub(back)] {

@@ -1,0 +1,135 @@
+//! One end of a session: seals what leaves, opens what arrives.
+
+use core::fmt;
+use core::ops::Range;
+
+use fairway_types::Time;
+
+use super::inbound::{Inbound, Unopened};
+use super::keys::Derivation;
+use super::outbound::{Exhausted, Outbound};
+use super::{Direction, SessionSecret, Suite};
+use crate::hop::{CryptoError, SALT_LENGTH};
+
+/// The keys and counters of a session at its ingress or egress.
+///
+/// Everything is bound to the session by its secret, and to the direction by the derivation: what was
+/// sealed for another session, or for the other direction, does not open.
+pub struct End {
+    suite: Suite,
+    secret: SessionSecret,
+    sends: Direction,
+    outbound: Outbound,
+    inbound: Inbound,
+}
+
+impl End {
+    /// The end of a session that sends in a direction.
+    ///
+    /// `salt` must be random and new. `worker` tells apart counters of several senders that share
+    /// keys; see [`Self::set_worker`].
+    ///
+    /// # Errors
+    /// [`CryptoError`] when the library has no memory left.
+    pub fn new(
+        suite: Suite,
+        secret: SessionSecret,
+        sends: Direction,
+        salt: [u8; SALT_LENGTH],
+        worker: u8,
+        now: Time,
+    ) -> Result<Self, CryptoError> {
+        let of = Derivation { suite, secret: &secret, direction: sends };
+        let outbound = Outbound::new(&of, salt, worker, now)?;
+        Ok(Self { suite, secret, sends, outbound, inbound: Inbound::default() })
+    }
+
+    /// The suite.
+    #[must_use]
+    pub const fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// The secret, for TLV 46.
+    #[must_use]
+    pub const fn secret(&self) -> &SessionSecret {
+        &self.secret
+    }
+
+    /// The sender salt of what this end seals, for TLV 0x8001.
+    #[must_use]
+    pub const fn salt(&self) -> &[u8; SALT_LENGTH] {
+        self.outbound.salt()
+    }
+
+    /// Whether anything can be opened yet.
+    #[must_use]
+    pub const fn can_open(&self) -> bool {
+        self.inbound.has_keys()
+    }
+
+    /// Starts the sending side anew, under a salt made of random bytes: whoever lost its replay
+    /// window on the way refuses everything sealed before.
+    ///
+    /// # Errors
+    /// [`CryptoError`]; nothing has changed then.
+    pub fn renew(&mut self, mut random: [u8; SALT_LENGTH], worker: u8, now: Time) -> Result<(), CryptoError> {
+        random[SALT_LENGTH - 1] = self.outbound.phase().wrapping_add(1);
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
+        self.outbound = Outbound::new(&of, random, worker, now)?;
+        Ok(())
+    }
+
+    /// Goes on to the next key phase, as happens by itself in time.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when the salt has had all its phases; nothing has changed then.
+    pub fn turn(&mut self, now: Time) -> Result<(), CryptoError> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
+        self.outbound.turn(&of, now)
+    }
+
+    /// Takes note of the sender salt of the other end, from its metadata. Says whether it is new.
+    ///
+    /// # Errors
+    /// [`CryptoError`]; nothing has changed then.
+    pub fn learn(&mut self, salt: &[u8; SALT_LENGTH], now: Time) -> Result<bool, CryptoError> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
+        self.inbound.learn(&of, salt, now)
+    }
+
+    /// Seals a payload of `length` bytes in place: `block` is [`Suite::front`] bytes of room, the
+    /// payload, and [`Suite::back`] bytes of room. `associated` is authenticated with it.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; the block is not to be sent then.
+    #[inline]
+    pub fn seal(
+        &mut self,
+        associated: &[u8],
+        block: &mut [u8],
+        length: usize,
+        now: Time,
+    ) -> Result<(), Exhausted> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
+        let (keys, counter) = self.outbound.take(&of, now)?;
+        keys.seal(counter, associated, block, length).map_err(|_| Exhausted)
+    }
+
+    /// Verifies a block, decrypts it in place, and says where in it the payload is. What is refused
+    /// is not to be used any more, and changed nothing here.
+    ///
+    /// # Errors
+    /// [`Unopened`] says why.
+    #[inline]
+    pub fn open(&mut self, associated: &[u8], block: &mut [u8], now: Time) -> Result<Range<usize>, Unopened> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
+        self.inbound.open(&of, associated, block, now)
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("End").field("suite", &self.suite).field("sends", &self.sends).finish_non_exhaustive()
+    }
+}

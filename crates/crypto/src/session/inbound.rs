@@ -1,0 +1,166 @@
+//! The receiving half: which keys a packet needs, and whether its counter is new.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use fairway_types::Time;
+use thiserror::Error;
+
+use super::keys::{Derivation, Keys};
+use super::outbound::{SEQUENCES, first_phase};
+use crate::hop::{CryptoError, SALT_LENGTH};
+use crate::replay::ReplayWindow;
+
+/// How long replaced keys still open what is under way.
+const PREVIOUS_LIFETIME: Duration = Duration::from_secs(10);
+/// Generations of keys that are kept beside the newest.
+const PREVIOUS: usize = 2;
+/// Workers of a sender whose counters are told apart; more are refused.
+const WORKERS: usize = 16;
+
+/// Why a payload was not opened. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unopened {
+    /// The tag is wrong, the block is cut short, or no keys fit its key phase.
+    #[error("the payload is not what was sealed")]
+    Forged,
+    /// Received before, or too old to tell.
+    #[error("the payload was received before")]
+    Replayed,
+    /// The peer's sender salt is not known yet.
+    #[error("the keys of the sender are not known yet")]
+    NoKeys,
+}
+
+/// The keys of one key phase, and what was received under them.
+struct Generation {
+    salt: [u8; SALT_LENGTH],
+    phase: u8,
+    keys: Keys,
+    /// By worker of the sender.
+    windows: Vec<(u8, Window)>,
+}
+
+/// What covers the skew of one path, and of a burst behind an overtaking packet.
+type Window = ReplayWindow<32>;
+
+impl Generation {
+    fn derive(of: &Derivation<'_>, salt: [u8; SALT_LENGTH], phase: u8) -> Result<Box<Self>, CryptoError> {
+        Ok(Box::new(Self { salt, phase, keys: Keys::derive(of, &salt, phase)?, windows: Vec::new() }))
+    }
+
+    /// The counter of a packet that may be of this key phase.
+    fn counter(&self, block: &[u8]) -> Option<u64> {
+        self.keys.counter(block).filter(|counter| (counter >> 56) as u8 == self.phase)
+    }
+
+    /// What is known to be old is not even verified.
+    fn open(&mut self, counter: u64, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Unopened> {
+        let (worker, sequence) = ((counter >> 48) as u8, counter % SEQUENCES);
+        let place = self.windows.iter().position(|(of, _)| *of == worker);
+        match place.and_then(|place| self.windows.get(place)) {
+            Some((_, window)) => window.check(sequence).map_err(|_| Unopened::Replayed)?,
+            None if self.windows.len() == WORKERS => return Err(Unopened::Forged),
+            None => {}
+        }
+        let payload = self.keys.open(counter, associated, block).map_err(|_| Unopened::Forged)?;
+        let place = place.unwrap_or_else(|| {
+            self.windows.push((worker, Window::new()));
+            self.windows.len() - 1
+        });
+        if let Some((_, window)) = self.windows.get_mut(place) {
+            window.set(sequence);
+        }
+        Ok(payload)
+    }
+}
+
+/// What opens one direction.
+#[derive(Default)]
+pub(super) struct Inbound {
+    current: Option<Box<Generation>>,
+    /// The phase after the current one: derived when a packet first claims it, and current as soon
+    /// as one proves it.
+    next: Option<Box<Generation>>,
+    previous: [Option<(Box<Generation>, Time)>; PREVIOUS],
+}
+
+impl Inbound {
+    pub(super) const fn has_keys(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Takes note of the sender salt that metadata names. Says whether it is new.
+    pub(super) fn learn(
+        &mut self,
+        of: &Derivation<'_>,
+        salt: &[u8; SALT_LENGTH],
+        now: Time,
+    ) -> Result<bool, CryptoError> {
+        let known = self.current.as_ref().is_some_and(|current| current.salt == *salt)
+            || self.previous.iter().flatten().any(|(generation, _)| generation.salt == *salt);
+        if known {
+            return Ok(false);
+        }
+        let fresh = Generation::derive(of, *salt, first_phase(salt))?;
+        self.replace(fresh, now);
+        Ok(true)
+    }
+
+    /// Verifies and decrypts in place, and says where the payload is.
+    #[inline]
+    pub(super) fn open(
+        &mut self,
+        of: &Derivation<'_>,
+        associated: &[u8],
+        block: &mut [u8],
+        now: Time,
+    ) -> Result<Range<usize>, Unopened> {
+        let Some(current) = &mut self.current else { return Err(Unopened::NoKeys) };
+        if let Some(counter) = current.counter(block) {
+            return current.open(counter, associated, block);
+        }
+        for (generation, until) in self.previous.iter_mut().flatten() {
+            if let Some(counter) = generation.counter(block).filter(|_| now < *until) {
+                return generation.open(counter, associated, block);
+            }
+        }
+        self.open_next(of, associated, block, now)
+    }
+
+    /// Opens the first packet of the next key phase of the current salt.
+    fn open_next(
+        &mut self,
+        of: &Derivation<'_>,
+        associated: &[u8],
+        block: &mut [u8],
+        now: Time,
+    ) -> Result<Range<usize>, Unopened> {
+        let Some(current) = &self.current else { return Err(Unopened::NoKeys) };
+        let mut next = match self.next.take() {
+            Some(next) => next,
+            None => Generation::derive(of, current.salt, current.phase.wrapping_add(1))
+                .map_err(|_| Unopened::NoKeys)?,
+        };
+        let opened = match next.counter(block) {
+            Some(counter) => next.open(counter, associated, block),
+            None => Err(Unopened::Forged),
+        };
+        if opened.is_ok() {
+            self.replace(next, now);
+        } else {
+            self.next = Some(next);
+        }
+        opened
+    }
+
+    /// Makes a generation the current one; the one before it stays for what is under way.
+    fn replace(&mut self, fresh: Box<Generation>, now: Time) {
+        self.next = None;
+        let Some(replaced) = self.current.replace(fresh) else { return };
+        self.previous.rotate_right(1);
+        if let Some(place) = self.previous.first_mut() {
+            *place = Some((replaced, now + PREVIOUS_LIFETIME));
+        }
+    }
+}

@@ -48,6 +48,7 @@ impl Engine {
             Control::EnableMetadata if side == Side::Responder => {
                 let epoch = hop.epoch;
                 self.retell(now, index, epoch);
+                self.ask_ingress(now, index, outlet);
             }
             Control::EnableMetadata => hop.handshake.restart(),
             Control::DisableMetadata => hop.handshake.disabled(),
@@ -56,6 +57,16 @@ impl Engine {
                 self.remove(now, index, Counter::SessionsDeleted);
             }
             Control::StateExists | Control::Unknown | Control::Other(_) => {}
+        }
+    }
+
+    /// A router further on lost a protected session: only the ingress can begin its keys anew.
+    fn ask_ingress(&mut self, now: Now, index: Index, outlet: &mut Outlet<'_>) {
+        let Some(session) = self.table.get(index) else { return };
+        let is_transit = self.vault.get(session.protection).is_some_and(|protection| !protection.is_end());
+        if is_transit && self.may_answer(now) {
+            let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
+            self.send_control(now, index, Side::Initiator, header, outlet);
         }
     }
 
@@ -96,6 +107,9 @@ impl Engine {
         let Some(session) = self.table.get(index).copied() else { return };
         if session.leg(out).hop.is_none() {
             return;
+        }
+        if out == Side::Responder {
+            self.freshen_keys(now, index);
         }
         let key = session.leg(out).key;
         let Some(packet) = self.compose_for(now, &session, out, &[], outlet) else { return };

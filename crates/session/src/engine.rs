@@ -32,6 +32,7 @@ use crate::path::Path;
 use crate::session::{Session, Side};
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
+use crate::vault::Vault;
 
 /// Where a relayed or generated message about a session goes next.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
@@ -67,6 +68,12 @@ pub struct Engine {
     /// By [`InterfaceId`], in bytes.
     pub(crate) mtus: Vec<u32>,
     pub(crate) names: Names,
+    /// Keys of protected sessions.
+    pub(crate) vault: Vault,
+    /// Tells apart counters of senders that share the keys of a session.
+    pub(crate) worker: u8,
+    /// The wall clock when this engine started, in seconds.
+    pub(crate) started_unix: u64,
     pub(crate) half_open: u32,
     pub(crate) first_packets: Budget,
     /// Messages between peers, apart from first packets: a flood of one must not silence the other.
@@ -116,6 +123,9 @@ impl Engine {
             wheel,
             paths,
             mtus,
+            vault: Vault::default(),
+            worker: 0,
+            started_unix: now.unix,
             half_open: 0,
             rng,
             counters: Counters::default(),
@@ -374,6 +384,7 @@ impl Engine {
     pub(crate) fn remove(&mut self, now: Now, index: Index, why: Counter) -> Option<Session> {
         let session = self.table.remove(index)?;
         self.wheel.cancel(index);
+        self.vault.remove(session.protection);
         self.half_open -= u32::from(session.is_half_open()).min(self.half_open);
         self.release_ports(now, session.leg(Side::Responder));
         self.counters.increment(why);

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use fairway_policy::{CandidateHop, Decision};
-use fairway_types::model::{InterfaceKind, MidFlow};
+use fairway_types::model::{InterfaceKind, MidFlow, UdpTransform};
 use fairway_types::{
     Counter, DropReason, InterfaceId, Now, Outlet, PathId, PeerId, Protocol, RouteId, ServiceId, Slot,
     TenantId, Verdict,
@@ -21,6 +21,7 @@ use crate::ports::Pair;
 use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
+use crate::vault::Protection;
 
 /// Where a new session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,7 +257,11 @@ impl Engine {
         let mut uuid = [0; 16];
         self.rng.fill_bytes(&mut uuid);
         let arrival = Leg::new(*key, parsed.source, None);
-        self.connect(now, uuid, key, arrival, admission, epoch_of(now), 0, parsed.tcp_flags)
+        let protection = match admission.way {
+            Way::Path(_) => self.new_protection(now, admission.service)?,
+            Way::Host(..) => None,
+        };
+        self.connect(now, uuid, key, arrival, admission, epoch_of(now), 0, parsed.tcp_flags, protection)
     }
 
     /// Makes a session out of its first leg and what policy decided: chooses the other leg,
@@ -272,6 +277,7 @@ impl Engine {
         epoch: u32,
         source_router: u16,
         first_flags: u8,
+        protection: Option<Protection>,
     ) -> Result<Index, DropReason> {
         if self.table.len() >= self.table.capacity() {
             self.report(Event::SessionLimitReached);
@@ -283,7 +289,9 @@ impl Engine {
                 self.evict_stale(now, &key, admission.tenant, source_router)?;
                 Leg::new(key, next_hop, None)
             }
-            Way::Path(path) => self.waypoint_leg(now, path, original.protocol, epoch)?,
+            Way::Path(path) => {
+                self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch)?
+            }
         };
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
         let times = self.snapshot.session_type(admission.service, original.protocol, port);
@@ -296,6 +304,7 @@ impl Engine {
             service: admission.service,
             route: admission.route,
             source_router,
+            protection: protection.and_then(|protection| self.vault.insert(protection)),
             tcp: Tcp::new(first_flags),
             idle_seconds: seconds(times.idle),
             initial_seconds: seconds(times.initial),
@@ -303,7 +312,10 @@ impl Engine {
             created: now.mono,
             active: now.mono,
         };
-        self.insert(session).inspect_err(|_| self.release_ports(now, &departure))
+        self.insert(session).inspect_err(|_| {
+            self.release_ports(now, &departure);
+            self.vault.remove(session.protection);
+        })
     }
 
     /// A new session replaces one that its own tenant left behind on the same tuple, as after the
@@ -324,20 +336,26 @@ impl Engine {
         Ok(())
     }
 
-    /// A leg to a peer, with a fresh pair of waypoint ports.
+    /// A leg to a peer, with a fresh pair of waypoint ports: TCP as TCP or as UDP, all else as UDP.
     pub(crate) fn waypoint_leg(
         &mut self,
         now: Now,
         path_id: PathId,
         protocol: Protocol,
+        protected: bool,
         epoch: u32,
     ) -> Result<Leg, DropReason> {
-        let protocol = protocol.on_waypoints();
         let Self { snapshot, table, paths, .. } = self;
         let (Some(model), Some(path)) = (snapshot.model().path(path_id), paths.get_mut(path_id.index()))
         else {
             return Err(DropReason::NoRoute);
         };
+        let carried = match model.udp_transform {
+            UdpTransform::Encrypted => protected,
+            UdpTransform::Always => true,
+            UdpTransform::Never => false,
+        };
+        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
         let key = |pair: Pair| FlowKey {
             remote: End::new(model.remote, pair.remote),
             local: End::new(model.local, pair.local),

@@ -70,11 +70,21 @@ pub(crate) struct Handshake {
     heard_since: Time,
     /// Since when this side has been sending without an answer; zero: it has not.
     silent_since: Time,
+    /// Whether only a message of the initiator's proves that it was told: something changed while it
+    /// was sending packets without metadata anyway.
+    confirm: bool,
 }
 
 impl Handshake {
     pub(crate) const fn new(role: Role) -> Self {
-        Self { role, phase: Phase::Telling, heard: 0, heard_since: Time::ZERO, silent_since: Time::ZERO }
+        Self {
+            role,
+            phase: Phase::Telling,
+            heard: 0,
+            heard_since: Time::ZERO,
+            silent_since: Time::ZERO,
+            confirm: false,
+        }
     }
 
     pub(crate) const fn phase(&self) -> Phase {
@@ -106,6 +116,7 @@ impl Handshake {
         self.silent_since = Time::ZERO;
         match self.role {
             Role::Initiator => {}
+            Role::Responder if self.confirm => {}
             Role::Responder => {
                 self.phase = Phase::Settled;
                 self.heard = 0;
@@ -113,8 +124,8 @@ impl Handshake {
         }
     }
 
-    /// A packet with metadata arrived on the hop.
-    pub(crate) fn received_metadata(&mut self, now: Time) -> Reply {
+    /// A packet with metadata arrived on the hop; `changed` if it tells of a change.
+    pub(crate) fn received_metadata(&mut self, now: Time, changed: bool) -> Reply {
         self.silent_since = Time::ZERO;
         if self.heard == 0 {
             self.heard_since = now;
@@ -126,7 +137,7 @@ impl Handshake {
                 self.phase = Phase::Settled;
                 Reply::Nothing
             }
-            (Role::Initiator, Phase::Settled) if waited => {
+            (Role::Initiator, Phase::Settled) if waited || (changed && self.heard == 1) => {
                 self.heard = 0;
                 Reply::DisableMetadata
             }
@@ -144,6 +155,13 @@ impl Handshake {
     pub(crate) fn disabled(&mut self) {
         self.silent_since = Time::ZERO;
         self.phase = Phase::Settled;
+        self.confirm = false;
+    }
+
+    /// Begins again, because something about the session changed on this side.
+    pub(crate) fn tell_change(&mut self) {
+        self.restart();
+        self.confirm = self.role == Role::Responder;
     }
 
     /// Begins again: the other end asked for it, or this side has something new to say.
@@ -168,12 +186,27 @@ mod tests {
         let (mut initiator, mut responder) =
             (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
         assert_eq!(initiator.transmit(START), Attach::Metadata);
-        assert_eq!(responder.received_metadata(START), Reply::Nothing);
+        assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
         assert_eq!(responder.transmit(START), Attach::Metadata);
-        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(START, false), Reply::Nothing);
         assert_eq!(initiator.transmit(START), Attach::Nothing);
         assert_eq!(responder.transmit(START), Attach::Metadata);
         responder.received_plain();
+        assert_eq!(responder.transmit(START), Attach::Nothing);
+    }
+
+    #[test]
+    fn a_change_on_the_responder_is_told_until_the_initiator_confirms_it() {
+        let (mut initiator, mut responder) =
+            (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
+        initiator.disabled();
+        responder.received_plain();
+        responder.tell_change();
+        assert_eq!(responder.transmit(START), Attach::Metadata);
+        responder.received_plain();
+        assert_eq!(responder.transmit(START), Attach::Metadata, "it may have been sent before");
+        assert_eq!(initiator.received_metadata(START, true), Reply::DisableMetadata);
+        responder.disabled();
         assert_eq!(responder.transmit(START), Attach::Nothing);
     }
 
@@ -188,20 +221,20 @@ mod tests {
     fn a_silent_responder_acknowledges_after_five_offers_or_a_second() {
         let mut responder = Handshake::new(Role::Responder);
         for _ in 0..4 {
-            assert_eq!(responder.received_metadata(START), Reply::Nothing);
+            assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
         }
-        assert_eq!(responder.received_metadata(START), Reply::Acknowledge);
-        assert_eq!(responder.received_metadata(START), Reply::Nothing);
-        assert_eq!(responder.received_metadata(later(1000)), Reply::Acknowledge);
+        assert_eq!(responder.received_metadata(START, false), Reply::Acknowledge);
+        assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
+        assert_eq!(responder.received_metadata(later(1000), false), Reply::Acknowledge);
     }
 
     #[test]
     fn an_initiator_with_nothing_to_send_stops_the_answers_after_a_second() {
         let mut initiator = Handshake::new(Role::Initiator);
-        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
-        assert_eq!(initiator.received_metadata(later(500)), Reply::Nothing);
-        assert_eq!(initiator.received_metadata(later(1000)), Reply::DisableMetadata);
-        assert_eq!(initiator.received_metadata(later(1001)), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(START, false), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(500), false), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(1000), false), Reply::DisableMetadata);
+        assert_eq!(initiator.received_metadata(later(1001), false), Reply::Nothing);
     }
 
     #[test]

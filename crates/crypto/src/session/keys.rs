@@ -8,9 +8,10 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hkdf, hmac};
+use fairway_types::Suite;
 use zeroize::Zeroizing;
 
-use super::{COUNTER_LENGTH, Direction, SessionSecret, Suite};
+use super::{COUNTER_LENGTH, Direction, SessionSecret};
 use crate::hop::{CryptoError, IV_LENGTH, SALT_LENGTH, TAG_LENGTH};
 
 /// Bytes of the part of a GCM nonce that is derived; the counter is the rest.
@@ -97,7 +98,8 @@ impl Keys {
                 Self::Gcm { key: Box::new(LessSafeKey::new(key)), nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
-                let (algorithm, length) = if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
+                let (algorithm, length) =
+                    if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
                 let (encrypt, rest) = material.split_at(length);
                 let (counter, mac) = rest.split_at(length);
                 let cipher = |key: &[u8]| UnboundCipherKey::new(algorithm, key).map_err(|_| CryptoError);
@@ -177,7 +179,13 @@ impl Keys {
 }
 
 impl Cbc {
-    fn seal(&self, counter: u64, associated: &[u8], block: &mut [u8], length: usize) -> Result<(), CryptoError> {
+    fn seal(
+        &self,
+        counter: u64,
+        associated: &[u8],
+        block: &mut [u8],
+        length: usize,
+    ) -> Result<(), CryptoError> {
         let (body, _) = block.split_at_mut_checked(block.len() - TAG_LENGTH).ok_or(CryptoError)?;
         let (iv, payload) = body.split_first_chunk_mut::<IV_LENGTH>().ok_or(CryptoError)?;
         *iv = counter_block(counter);

@@ -72,7 +72,7 @@ impl Engine {
         }
         let syn = self.witness(now, index, side, packet, parsed)?;
         let cover = match treatment {
-            Treatment::Seal => self.decide_cover(index, side, packet, parsed),
+            Treatment::Seal => self.decide_cover(now.mono, index, side, packet, parsed),
             Treatment::Pass | Treatment::Open => None,
         };
         let attach = self.attachment(now, index, side);

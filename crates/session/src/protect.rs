@@ -5,8 +5,10 @@
 //! and never taken back. TCP headers stay readable on the way, and are authenticated with the
 //! payload. A native TCP segment without payload bears no tag; a carried one does.
 
+use core::time::Duration;
+
 use fairway_crypto::session::{Direction, End, Unopened, salt_made_at, sender_salt};
-use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot};
+use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::recognise;
 use rand_core::RngCore;
@@ -18,6 +20,7 @@ use crate::key::FlowKey;
 use crate::mss;
 use crate::session::{Session, Side};
 use crate::table::Index;
+use crate::tcp::flags;
 use crate::vault::{Cover, Place, Protection, Salt};
 
 /// How old a sender salt may become while it is still being told, in seconds.
@@ -25,6 +28,10 @@ const FRESH: u64 = 4;
 /// How old a salt may be that is the first one known of a session, in seconds: time for a path of
 /// several routers, whose clocks differ.
 const ACCEPTABLE: u64 = 30;
+
+/// How long after a direction was decided to be sealed an acknowledgement is accepted that was sent
+/// before, and overtaken.
+const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// What is to be done with a packet's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +80,12 @@ impl Layout {
         matches!(self.form, Form::Tcp | Form::CarriedTcp) && self.payload == self.end
     }
 
+    /// Whether nothing but ACK, PSH and the flags of ECN are set: it neither opens nor ends anything.
+    fn is_mere_acknowledgement(&self, bytes: &[u8]) -> bool {
+        let flags = bytes.get(self.transport + 13).copied().unwrap_or(u8::MAX);
+        flags & (flags::SYN | flags::FIN | flags::RST) == 0
+    }
+
     /// What is authenticated with the payload: of TCP, everything but ports and checksum, in the
     /// order in which a carried segment has it.
     fn associated<'a>(&self, bytes: &'a [u8], buffer: &'a mut [u8; 60]) -> &'a [u8] {
@@ -111,14 +124,14 @@ impl Protection {
     }
 
     /// Decides about a direction by its first payload.
-    fn decide(&mut self, from: Side, protocol: Protocol, port: u16, payload: &[u8]) -> Cover {
+    fn decide(&mut self, now: Time, from: Side, protocol: Protocol, port: u16, payload: &[u8]) -> Cover {
         let forward = self.cover[Side::Initiator.index()];
         let secured = match from {
             Side::Initiator => recognise::request(protocol.0, port, payload).is_some(),
             Side::Responder => forward == Cover::Clear && recognise::answers(protocol.0, port, payload),
         };
         let cover = if secured { Cover::Clear } else { Cover::Sealed };
-        self.cover[from.index()] = cover;
+        self.settle(from, cover, now);
         cover
     }
 }
@@ -155,6 +168,7 @@ impl Engine {
     /// Says whether it is to be sealed.
     pub(crate) fn decide_cover(
         &mut self,
+        now: Time,
         index: Index,
         from: Side,
         packet: &Slot,
@@ -168,7 +182,7 @@ impl Engine {
         if cover != Cover::Undecided || (protocol == Protocol::TCP && payload.is_empty()) {
             return Some(cover);
         }
-        let decided = protection.decide(from, protocol, session.original.local.port(), payload);
+        let decided = protection.decide(now, from, protocol, session.original.local.port(), payload);
         if let Some(hop) = &mut session.leg_mut(from.other()).hop {
             hop.handshake.tell_change();
         }
@@ -231,8 +245,12 @@ impl Engine {
         let layout =
             Layout::new(packet.packet.bytes(), &arrived, session.protocol, parsed.payload_end as usize)?;
         let undecided = protection.cover[from.index()] == Cover::Undecided;
-        if layout.is_bare_tcp() && (undecided || layout.form == Form::Tcp) {
-            return Ok(());
+        if layout.is_bare_tcp() {
+            let overtaken = now.mono.since(protection.decided[from.index()]) < OVERTAKEN
+                && layout.is_mere_acknowledgement(packet.packet.bytes());
+            if undecided || layout.form == Form::Tcp || overtaken {
+                return Ok(());
+            }
         }
         let Place::End(end) = &mut protection.place else { return Ok(()) };
         let bytes = &mut packet.packet.bytes_mut()[..layout.end];
@@ -245,7 +263,7 @@ impl Engine {
             Unopened::Forged | Unopened::NoKeys => DropReason::PayloadUnannounced,
             Unopened::Replayed => DropReason::PayloadReplayed,
         })?;
-        protection.cover[from.index()] = Cover::Sealed;
+        protection.settle(from, Cover::Sealed, now.mono);
         let bytes = packet.packet.bytes_mut();
         bytes.copy_within(..layout.payload, opened.start);
         packet.packet.shrink_front(opened.start);

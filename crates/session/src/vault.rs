@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 
 use fairway_crypto::CryptoError;
 use fairway_crypto::session::{Direction, End, SECRET_LENGTH, SessionSecret, Suite, sender_salt};
-use fairway_types::Now;
+use fairway_types::{Now, Time};
 use fairway_wire::svr::SESSION_KEY_LEN;
 use zeroize::Zeroizing;
 
@@ -60,6 +60,8 @@ pub(crate) struct Protection {
     pub(crate) adaptive: bool,
     /// By the side that packets come from.
     pub(crate) cover: [Cover; 2],
+    /// When that was decided.
+    pub(crate) decided: [Time; 2],
     pub(crate) place: Place,
 }
 
@@ -102,7 +104,14 @@ impl Protection {
         let value = value(suite, &secret);
         let salt = sender_salt(*salt, now.unix);
         let end = End::new(suite, secret, Direction::Forward, salt, worker, now.mono)?;
-        Ok(Self { suite, value, adaptive, cover: [Cover::at_first(adaptive); 2], place: Place::End(end) })
+        Ok(Self {
+            suite,
+            value,
+            adaptive,
+            cover: [Cover::at_first(adaptive); 2],
+            decided: [Time::ZERO; 2],
+            place: Place::End(end),
+        })
     }
 
     /// That of a session that a peer brought and that leaves the fabric here.
@@ -112,7 +121,14 @@ impl Protection {
         let own = sender_salt(random, now.unix);
         let mut end = End::new(suite, secret, Direction::Reverse, own, worker, now.mono)?;
         end.learn(&salt, now.mono)?;
-        Ok(Self { suite, value, adaptive, cover: [Cover::at_first(adaptive); 2], place: Place::End(end) })
+        Ok(Self {
+            suite,
+            value,
+            adaptive,
+            cover: [Cover::at_first(adaptive); 2],
+            decided: [Time::ZERO; 2],
+            place: Place::End(end),
+        })
     }
 
     /// That of a session that a peer brought and that goes on to another.
@@ -120,7 +136,14 @@ impl Protection {
         let Offer { suite, secret, salt, adaptive } = offer;
         let value = value(suite, &secret);
         let place = Place::Transit([Some(salt), None]);
-        Self { suite, value, adaptive, cover: [Cover::at_first(adaptive); 2], place }
+        Self {
+            suite,
+            value,
+            adaptive,
+            cover: [Cover::at_first(adaptive); 2],
+            decided: [Time::ZERO; 2],
+            place,
+        }
     }
 
     /// The value of TLV 46.
@@ -151,12 +174,21 @@ impl Protection {
             (Place::End(end), Some(salt)) => end.learn(&salt, now.mono)?,
             (Place::Transit(salts), Some(salt)) => salts[from.index()].replace(salt) != Some(salt),
         };
-        let own = &mut self.cover[from.index()];
-        if *own == Cover::Undecided && cover != Cover::Undecided {
-            *own = cover;
-            new = true;
+        if cover != Cover::Undecided {
+            new |= self.settle(from, cover, now.mono);
         }
         Ok(new)
+    }
+
+    /// Decides about a direction, if that was not done. Says whether it was not.
+    pub(crate) fn settle(&mut self, from: Side, cover: Cover, now: Time) -> bool {
+        let place = &mut self.cover[from.index()];
+        if *place != Cover::Undecided {
+            return false;
+        }
+        *place = cover;
+        self.decided[from.index()] = now;
+        true
     }
 
     pub(crate) fn is_end(&self) -> bool {

@@ -45,12 +45,7 @@ impl Engine {
         }
         match control {
             Control::KeepAlive => self.pass_on(now, index),
-            Control::EnableMetadata if side == Side::Responder => {
-                let epoch = hop.epoch;
-                self.retell(now, index, epoch);
-                self.ask_ingress(now, index, outlet);
-            }
-            Control::EnableMetadata => hop.handshake.restart(),
+            Control::EnableMetadata => self.metadata_wanted(now, index, side, outlet),
             Control::DisableMetadata => hop.handshake.disabled(),
             Control::DeleteSession => {
                 self.send_delete(now, index, side.other(), outlet);
@@ -60,13 +55,25 @@ impl Engine {
         }
     }
 
-    /// A router further on lost a protected session: only the ingress can begin its keys anew.
-    fn ask_ingress(&mut self, now: Now, index: Index, outlet: &mut Outlet<'_>) {
+    /// The router on one leg lost the session, or does not know what opens its payload.
+    fn metadata_wanted(&mut self, now: Now, index: Index, side: Side, outlet: &mut Outlet<'_>) {
         let Some(session) = self.table.get(index) else { return };
-        let is_transit = self.vault.get(session.protection).is_some_and(|protection| !protection.is_end());
-        if is_transit && self.may_answer(now) {
-            let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
-            self.send_control(now, index, Side::Initiator, header, outlet);
+        let epoch = session.leg(side).hop.map_or(0, |hop| hop.epoch);
+        if let Some(protection) = self.vault.get_mut(session.protection) {
+            // Whoever lost a session, or refuses its keys, says so again and again.
+            if !protection.may_retell(now.mono) {
+                return;
+            }
+            // Only the other end knows what keys are in use, and can begin them anew.
+            if !protection.is_end() {
+                let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
+                return self.send_control(now, index, side.other(), header, outlet);
+            }
+        }
+        if side == Side::Responder {
+            self.retell(now, index, epoch);
+        } else if let Some(session) = self.table.get_mut(index) {
+            session.leg_mut(side).restart();
         }
     }
 

@@ -62,7 +62,7 @@ impl Engine {
             return self.process_segments(now, packet, outlet);
         }
         let opened = match treatment {
-            Treatment::Open => Some(self.open_on(now, index, side, packet, parsed, outlet)?),
+            Treatment::Open => self.open_on(now, index, side, packet, parsed, outlet)?,
             Treatment::Pass | Treatment::Seal => None,
         };
         let parsed = opened.as_ref().unwrap_or(parsed);
@@ -114,7 +114,7 @@ impl Engine {
         Ok(Verdict::Forward(Egress { interface: to.interface, next_hop }))
     }
 
-    /// Opens the payload of a packet, and reads the packet anew.
+    /// Opens the payload of a packet where it is sealed, and reads the packet anew.
     fn open_on(
         &mut self,
         now: Now,
@@ -123,11 +123,15 @@ impl Engine {
         packet: &mut Slot,
         parsed: &Parsed,
         outlet: &mut Outlet<'_>,
-    ) -> Result<Parsed, DropReason> {
+    ) -> Result<Option<Parsed>, DropReason> {
         match self.open_payload(now, index, side, packet, parsed) {
-            Ok(()) => ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport),
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                ip::parse(packet.packet.bytes()).map(Some).map_err(|_| DropReason::MalformedTransport)
+            }
             Err(reason) => {
-                if reason == DropReason::PayloadUnannounced && self.may_answer(now) {
+                // Perhaps it is not the packet that is wrong, but what is known of the sender.
+                if self.may_ask_sender(now, index) && self.may_answer(now) {
                     let header =
                         HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
                     self.send_control(now, index, side, header, outlet);

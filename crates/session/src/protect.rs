@@ -229,8 +229,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Verifies and decrypts the payload of a packet that arrived on a leg. Lengths are right then,
-    /// checksums are the caller's business.
+    /// Verifies and decrypts the payload of a packet that arrived on a leg, and says whether there was
+    /// anything to open. Lengths are right then, the checksum is for the caller to complete.
     pub(crate) fn open_payload(
         &mut self,
         now: Now,
@@ -238,9 +238,9 @@ impl Engine {
         from: Side,
         packet: &mut Slot,
         parsed: &Parsed,
-    ) -> Result<(), DropReason> {
-        let Some(session) = self.table.get(index) else { return Ok(()) };
-        let Some(protection) = self.vault.get_mut(session.protection) else { return Ok(()) };
+    ) -> Result<bool, DropReason> {
+        let Some(session) = self.table.get(index) else { return Ok(false) };
+        let Some(protection) = self.vault.get_mut(session.protection) else { return Ok(false) };
         let arrived = session.leg(from).key.reversed();
         let layout =
             Layout::new(packet.packet.bytes(), &arrived, session.protocol, parsed.payload_end as usize)?;
@@ -249,10 +249,10 @@ impl Engine {
             let overtaken = now.mono.since(protection.decided[from.index()]) < OVERTAKEN
                 && layout.is_mere_acknowledgement(packet.packet.bytes());
             if undecided || layout.form == Form::Tcp || overtaken {
-                return Ok(());
+                return Ok(false);
             }
         }
-        let Place::End(end) = &mut protection.place else { return Ok(()) };
+        let Place::End(end) = &mut protection.place else { return Ok(false) };
         let bytes = &mut packet.packet.bytes_mut()[..layout.end];
         let (header, block) = bytes.split_at_mut(layout.payload);
         let mut buffer = [0; 60];
@@ -271,7 +271,20 @@ impl Engine {
         packet.checksum = Checksum::Valid;
         headers::set_lengths(&mut packet.packet, layout.transport, &arrived)?;
         self.counters.increment(Counter::PayloadsOpened);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether it is time to ask the sender of what does not open for its metadata: at most once a
+    /// second, so that forged packets cost nobody much.
+    pub(crate) fn may_ask_sender(&mut self, now: Now, index: Index) -> bool {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        let protection = self.table.get(index).and_then(|session| session.protection);
+        let Some(protection) = self.vault.get_mut(protection) else { return false };
+        let due = now.mono.since(protection.asked) >= INTERVAL;
+        if due {
+            protection.asked = now.mono;
+        }
+        due
     }
 
     /// Lowers the segment size that a SYN announces, as it arrived, to what fits both legs. Only hosts'

@@ -2,6 +2,7 @@
 //! without them must not pay for them.
 
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use fairway_crypto::CryptoError;
 use fairway_crypto::session::{Direction, End, SECRET_LENGTH, SessionSecret, Suite, sender_salt};
@@ -62,6 +63,10 @@ pub(crate) struct Protection {
     pub(crate) cover: [Cover; 2],
     /// When that was decided.
     pub(crate) decided: [Time; 2],
+    /// When the other end was last asked to tell the session again.
+    pub(crate) asked: Time,
+    /// When the session was last told again because somebody asked.
+    retold: Time,
     pub(crate) place: Place,
 }
 
@@ -110,6 +115,8 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            asked: Time::ZERO,
+            retold: Time::ZERO,
             place: Place::End(end),
         })
     }
@@ -127,6 +134,8 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            asked: Time::ZERO,
+            retold: Time::ZERO,
             place: Place::End(end),
         })
     }
@@ -142,8 +151,20 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            asked: Time::ZERO,
+            retold: Time::ZERO,
             place,
         }
+    }
+
+    /// Whether it is time to do as somebody asks who wants metadata: at most twice a second.
+    pub(crate) fn may_retell(&mut self, now: Time) -> bool {
+        const INTERVAL: Duration = Duration::from_millis(500);
+        let due = now.since(self.retold) >= INTERVAL;
+        if due {
+            self.retold = now;
+        }
+        due
     }
 
     /// The value of TLV 46.
@@ -161,7 +182,8 @@ impl Protection {
     }
 
     /// Takes note of what metadata from a side says: the sender's salt, and whether its payload is
-    /// sealed. A decision is never taken back. Says whether something was new.
+    /// sealed. A decision is never taken back, but a new salt may come from a sender that lost its
+    /// state and decides anew. Says whether something was new.
     pub(crate) fn learn(
         &mut self,
         from: Side,
@@ -174,6 +196,9 @@ impl Protection {
             (Place::End(end), Some(salt)) => end.learn(&salt, now.mono)?,
             (Place::Transit(salts), Some(salt)) => salts[from.index()].replace(salt) != Some(salt),
         };
+        if new {
+            self.cover[from.index()] = Cover::Undecided;
+        }
         if cover != Cover::Undecided {
             new |= self.settle(from, cover, now.mono);
         }

@@ -73,7 +73,10 @@ impl Engine {
         if side == Side::Responder {
             self.retell(now, index, epoch);
         } else if let Some(session) = self.table.get_mut(index) {
-            session.leg_mut(side).restart();
+            // Packets without metadata that are under way prove nothing.
+            if let Some(hop) = &mut session.leg_mut(side).hop {
+                hop.handshake.tell_change();
+            }
         }
     }
 

@@ -178,7 +178,8 @@ impl Engine {
         message: &Message<'_>,
         outlet: &mut Outlet<'_>,
     ) {
-        let changed = message.header.modify.is_some();
+        // What protects payload has to be known: the sender goes on until it hears so.
+        let changed = message.header.modify.is_some() || message.tlvs.sender_salt.is_some();
         let Some(session) = self.table.get_mut(index) else { return };
         let Some(hop) = &mut session.leg_mut(side).hop else { return };
         match hop.handshake.received_metadata(now.mono, changed) {

@@ -173,11 +173,14 @@ impl Engine {
             return Ok(false);
         }
         let before = session.tcp.phase();
-        let segment = if parsed.protocol == Protocol::TCP.0 {
+        let mut segment = if parsed.protocol == Protocol::TCP.0 {
             tcp_segment(packet.packet.bytes(), parsed)
         } else {
             carry::tcp_segment(packet.packet.bytes(), parsed)?
         };
+        let protection = self.vault.get(session.protection);
+        let seal = protection.map_or(0, |protection| protection.seal_in_transit(side));
+        segment.length = segment.length.saturating_sub(seal);
         session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)?;
         let after = session.tcp.phase();
         if before != after {

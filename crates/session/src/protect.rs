@@ -123,6 +123,13 @@ impl Protection {
         if self.cover[from.index()] == Cover::Clear { 0 } else { self.suite.max_overhead() }
     }
 
+    /// How much of a segment from a side is not payload but its seal, seen from between the ends; up
+    /// to a block too much where there is padding.
+    pub(crate) fn seal_in_transit(&self, from: Side) -> u32 {
+        let sealed = !self.is_end() && self.cover[from.index()] == Cover::Sealed;
+        if sealed { self.suite.max_overhead() as u32 } else { 0 }
+    }
+
     /// Decides about a direction by its first payload.
     fn decide(&mut self, now: Time, from: Side, protocol: Protocol, port: u16, payload: &[u8]) -> Cover {
         let forward = self.cover[Side::Initiator.index()];

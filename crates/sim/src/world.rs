@@ -78,7 +78,7 @@ impl World {
             .collect();
         let mut secret: Vec<IpAddr> = secret.into_iter().collect();
         secret.sort_unstable();
-        network.wiretap = Some(Wiretap::new(&secret, plan.encrypt));
+        network.wiretap = Some(Wiretap::new(&secret, plan.encrypt).payload(plan.payload));
         network.run(12_000);
         Self {
             network,

@@ -73,6 +73,9 @@ pub(crate) struct Handshake {
     /// Whether only a message of the initiator's proves that it was told: something changed while it
     /// was sending packets without metadata anyway.
     confirm: bool,
+    /// Whether anything was told since it began: a packet without metadata that comes before, behind
+    /// metadata that went ahead, is no answer.
+    told: bool,
 }
 
 impl Handshake {
@@ -84,6 +87,7 @@ impl Handshake {
             heard_since: Time::ZERO,
             silent_since: Time::ZERO,
             confirm: false,
+            told: false,
         }
     }
 
@@ -100,7 +104,10 @@ impl Handshake {
             self.silent_since = now;
         }
         match self.phase {
-            Phase::Telling => Attach::Metadata,
+            Phase::Telling => {
+                self.told = true;
+                Attach::Metadata
+            }
             Phase::Settled if silent != Time::ZERO && now.since(silent) >= SILENCE => {
                 self.restart();
                 self.silent_since = now;
@@ -116,7 +123,7 @@ impl Handshake {
         self.silent_since = Time::ZERO;
         match self.role {
             Role::Initiator => {}
-            Role::Responder if self.confirm => {}
+            Role::Responder if self.confirm || !self.told => {}
             Role::Responder => {
                 self.phase = Phase::Settled;
                 self.heard = 0;
@@ -167,6 +174,7 @@ impl Handshake {
     /// Begins again: the other end asked for it, or this side has something new to say.
     pub(crate) fn restart(&mut self) {
         self.phase = Phase::Telling;
+        self.told = false;
         self.heard = 0;
     }
 }
@@ -200,7 +208,7 @@ mod tests {
         let (mut initiator, mut responder) =
             (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
         initiator.disabled();
-        responder.received_plain();
+        responder.disabled();
         responder.tell_change();
         assert_eq!(responder.transmit(START), Attach::Metadata);
         responder.received_plain();

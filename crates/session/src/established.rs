@@ -131,7 +131,8 @@ impl Engine {
             }
             Err(reason) => {
                 // Perhaps it is not the packet that is wrong, but what is known of the sender.
-                if self.may_ask_sender(now, index) && self.may_answer(now) {
+                let lost = reason != DropReason::PayloadReplayed && self.may_ask_sender(now, index);
+                if lost && self.may_answer(now) {
                     let header =
                         HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
                     self.send_control(now, index, side, header, outlet);

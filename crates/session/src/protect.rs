@@ -271,6 +271,7 @@ impl Engine {
             Unopened::Replayed => DropReason::PayloadReplayed,
         })?;
         protection.settle(from, Cover::Sealed, now.mono);
+        protection.opened = now.mono;
         let bytes = packet.packet.bytes_mut();
         bytes.copy_within(..layout.payload, opened.start);
         packet.packet.shrink_front(opened.start);
@@ -282,12 +283,12 @@ impl Engine {
     }
 
     /// Whether it is time to ask the sender of what does not open for its metadata: at most once a
-    /// second, so that forged packets cost nobody much.
+    /// second, and only if nothing else of the session opens either.
     pub(crate) fn may_ask_sender(&mut self, now: Now, index: Index) -> bool {
         const INTERVAL: Duration = Duration::from_secs(1);
         let protection = self.table.get(index).and_then(|session| session.protection);
         let Some(protection) = self.vault.get_mut(protection) else { return false };
-        let due = now.mono.since(protection.asked) >= INTERVAL;
+        let due = now.mono.since(protection.asked.max(protection.opened)) >= INTERVAL;
         if due {
             protection.asked = now.mono;
         }

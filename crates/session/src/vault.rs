@@ -63,6 +63,8 @@ pub(crate) struct Protection {
     pub(crate) cover: [Cover; 2],
     /// When that was decided.
     pub(crate) decided: [Time; 2],
+    /// When a payload was last opened.
+    pub(crate) opened: Time,
     /// When the other end was last asked to tell the session again.
     pub(crate) asked: Time,
     /// When the session was last told again because somebody asked.
@@ -115,6 +117,7 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
             place: Place::End(end),
@@ -134,6 +137,7 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
             place: Place::End(end),
@@ -151,6 +155,7 @@ impl Protection {
             adaptive,
             cover: [Cover::at_first(adaptive); 2],
             decided: [Time::ZERO; 2],
+            opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
             place,

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use fairway_session::Engine;
-use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now};
+use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
 use fairway_wire::protocol::{TCP, UDP};
 
 use support::packets::{Template, templates};
@@ -286,6 +286,46 @@ fn super_packets(pair: &mut Pair, effort: &Effort, report: &mut Report) {
     report.add_packets("TCP super-packet of 64 KB, LAN to WAN", None, rounds);
 }
 
+/// Sessions whose payload is protected: sealed at the ingress, opened at the egress.
+fn protected(effort: &Effort, report: &mut Report) {
+    for suite in [Suite::Aes256Gcm, Suite::Aes256Cbc, Suite::HmacSha256] {
+        let mut pair = Pair::with(HOT, true, Some(suite));
+        pair.establish(&templates(0..HOT / 4, UDP, &[0x55; 64]), &[0x55; 64]);
+        for length in [64, 1400] {
+            let goal = (suite == Suite::Aes256Gcm).then_some(500.0);
+            let [sealed, opened] = both_ends(&mut pair, effort, &vec![0x55; length]);
+            report.add_packets(&format!("{}, UDP {length} B, sealed", suite.name()), goal, sealed);
+            report.add_packets(&format!("{}, UDP {length} B, opened", suite.name()), goal, opened);
+        }
+    }
+    let plain = Pair::new(HOT, true);
+    let mut pair = Pair::with(HOT, true, Some(Suite::Aes256Gcm));
+    pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
+    let bytes = (pair.ingress_heap - plain.ingress_heap) as f64 / f64::from(HOT);
+    report.add("heap of the keys of a session, aes-gcm-256", "bytes", None, vec![bytes]);
+}
+
+/// Rounds at the ingress and at the egress: what one seals, the other opens.
+fn both_ends(pair: &mut Pair, effort: &Effort, payload: &[u8]) -> [Vec<Round>; 2] {
+    let flows = templates(0..HOT / 4, UDP, payload);
+    let mut rounds = [Vec::new(), Vec::new()];
+    for number in 0..=effort.rounds {
+        let mut round = [Round::default(), Round::default()];
+        for chunk in flows.chunks(BATCH).cycle().take(effort.packets / BATCH / 8) {
+            let packets: Vec<_> = chunk.iter().map(|flow| flow.packet(payload)).collect();
+            let Pair { ingress, egress, now, batch, .. } = &mut *pair;
+            now.mono = now.mono + Duration::from_micros(1);
+            let crossing = timed(ingress, *now, batch, LAN, &packets, &mut round[0]);
+            timed(egress, *now, batch, WAN, &crossing, &mut round[1]);
+        }
+        // The first round warms up.
+        if number > 0 {
+            rounds.iter_mut().zip(round).for_each(|(rounds, round)| rounds.push(round));
+        }
+    }
+    rounds
+}
+
 /// As many sessions as a router is asked to hold.
 fn many(effort: &Effort, report: &mut Report) {
     let flows = effort.many;
@@ -379,6 +419,7 @@ fn main() {
     for encrypt in [true, false] {
         first_packets(encrypt, &effort, &mut report);
     }
+    protected(&effort, &mut report);
     all_at_once(&effort, &mut report);
     many(&effort, &mut report);
     let Interrupted { batches, of } = report.interrupted;

@@ -122,6 +122,13 @@ impl End {
         keys.seal(counter, associated, block, length).map_err(|_| Exhausted)
     }
 
+    /// What the start of a block was before this end sealed it, as far as `block` goes and `shown` has
+    /// room: for errors that quote no more of a packet. Nothing is verified. Answers how many bytes
+    /// are known; none if the block is not of this end, or sealed with keys it no longer has.
+    pub fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        self.outbound.reveal(block, shown)
+    }
+
     /// Verifies a block, decrypts it in place, and says where in it the payload is. What is refused
     /// is not to be used any more, and changed nothing here.
     ///

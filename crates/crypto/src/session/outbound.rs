@@ -71,6 +71,15 @@ impl Outbound {
         Ok((&self.keys, counter))
     }
 
+    /// What the start of a block is in the clear that this end sealed under the present keys.
+    pub(super) fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        let is_own = self
+            .keys
+            .counter(block)
+            .is_some_and(|counter| (counter >> 56) as u8 == self.phase && counter % SEQUENCES < self.next);
+        if is_own { self.keys.reveal(block, shown) } else { 0 }
+    }
+
     /// Goes on to the next key phase.
     #[cold]
     pub(super) fn turn(&mut self, of: &Derivation<'_>, now: Time) -> Result<(), CryptoError> {

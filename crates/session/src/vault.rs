@@ -289,6 +289,15 @@ impl Vault {
         self.entries.get_mut(place(index?))?.as_deref_mut()
     }
 
+    /// Brings what a packet needs of a session's keys into the cache.
+    #[inline]
+    pub(crate) fn touch(&self, index: Option<VaultIndex>) -> u64 {
+        match self.get(index).map(|entry| &entry.place) {
+            Some(Place::End(end)) => end.touch(),
+            Some(Place::Transit(_)) | None => 0,
+        }
+    }
+
     /// How many sessions are protected.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()

@@ -23,9 +23,11 @@ const MATERIAL: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forged;
 
-/// Keys to seal and to open with.
+/// Keys to seal and to open with. Those of the usual suite are in place: following a pointer to them
+/// would cost more than to use them.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(super) enum Keys {
-    Gcm { key: Box<LessSafeKey>, nonce_salt: [u8; NONCE_SALT_LENGTH] },
+    Gcm { key: LessSafeKey, nonce_salt: [u8; NONCE_SALT_LENGTH] },
     Cbc(Box<Cbc>),
     Hmac(Box<hmac::Key>),
 }
@@ -95,7 +97,7 @@ impl Keys {
                 let (key, rest) = material.split_at(32);
                 let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
-                Self::Gcm { key: Box::new(LessSafeKey::new(key)), nonce_salt }
+                Self::Gcm { key: LessSafeKey::new(key), nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
                 let (algorithm, length) =

@@ -48,6 +48,11 @@ impl Outbound {
         Ok(Self { salt, keys, phase, turns: 0, worker, next: 0, since: now })
     }
 
+    #[inline]
+    pub(super) const fn touch(&self) -> u64 {
+        self.next
+    }
+
     pub(super) const fn salt(&self) -> &[u8; SALT_LENGTH] {
         &self.salt
     }

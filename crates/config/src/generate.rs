@@ -7,7 +7,8 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::elements::{
-    Adjacency, Authority, Bfd, InterfaceType, Neighborhood, NetworkInterface, Peer, Router, WaypointRange,
+    Adjacency, Authority, Bfd, InterfaceType, Neighborhood, NetworkInterface, Peer, Quota, Router,
+    WaypointRange,
 };
 use crate::graph::Graph;
 use crate::routes::{self, Egresses};
@@ -240,6 +241,7 @@ fn add_adjacencies(router: &mut Router, fabric: &Fabric, position: usize) {
         generated: true,
         key_file: None,
         allowed_tenants: Vec::new(),
+        limits: Quota::default(),
     }));
     let mut added: BTreeMap<&str, Vec<Adjacency>> = BTreeMap::new();
     for path in &paths {

@@ -61,7 +61,10 @@ impl Engine {
         self.witness(now, index, side, packet, parsed)?;
         let Some(session) = self.table.get_mut(index) else { return Err(DropReason::UnknownWaypoint) };
         session.active = now.mono;
-        session.answered |= side == Side::Responder;
+        if side == Side::Responder && !session.answered {
+            self.answered(now, index);
+        }
+        let Some(session) = self.table.get_mut(index) else { return Err(DropReason::UnknownWaypoint) };
         let attach = match &mut session.leg_mut(side.other()).hop {
             Some(hop) => hop.handshake.transmit(now.mono),
             None => Attach::Nothing,
@@ -111,19 +114,26 @@ impl Engine {
             return Ok(());
         }
         let Some(session) = self.table.get_mut(index) else { return Ok(()) };
-        let before = session.tcp.phase();
+        let (before, standing) = (session.tcp.phase(), session.standing());
         let segment = tcp_segment(packet.packet.bytes(), parsed);
         session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)?;
         let after = session.tcp.phase();
         if before != after {
-            self.phase_changed(now, index, before, after);
+            self.standing_changed(now, index, standing);
+            self.phase_changed(now, index, after);
         }
         Ok(())
     }
 
-    fn phase_changed(&mut self, now: Now, index: Index, before: TcpPhase, after: TcpPhase) {
-        let (was, is) = (before.is_half_open(), after.is_half_open());
-        self.half_open = (self.half_open + u32::from(is)).saturating_sub(u32::from(was));
+    /// The responder was heard for the first time.
+    fn answered(&mut self, now: Now, index: Index) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        let standing = session.standing();
+        session.answered = true;
+        self.standing_changed(now, index, standing);
+    }
+
+    fn phase_changed(&mut self, now: Now, index: Index, after: TcpPhase) {
         if after.is_over() {
             let Some(session) = self.table.get_mut(index) else { return };
             session.active = now.mono;

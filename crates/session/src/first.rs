@@ -18,6 +18,7 @@ use crate::key::{End, FlowKey};
 use crate::liveness::Liveness;
 use crate::open::is_routable;
 use crate::ports::Pair;
+use crate::room::opens;
 use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
@@ -115,6 +116,7 @@ impl Engine {
         if !is_routable(parsed.source, parsed.destination) {
             return Err(DropReason::MartianAddress);
         }
+        self.check_pace(now, key)?;
         let admission = match self.admit(key) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -221,7 +223,7 @@ impl Engine {
             return Ok(());
         }
         if parsed.tcp_flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN {
-            return self.check_half_open();
+            return Ok(());
         }
         if parsed.tcp_flags & flags::RST != 0 {
             return Err(DropReason::TcpMidFlow);
@@ -235,14 +237,6 @@ impl Engine {
                 Err(DropReason::TcpMidFlow)
             }
         }
-    }
-
-    pub(crate) fn check_half_open(&mut self) -> Result<(), DropReason> {
-        if self.half_open < self.snapshot.model().limits.half_open {
-            return Ok(());
-        }
-        self.report(Event::HalfOpenLimitReached);
-        Err(DropReason::HalfOpenLimit)
     }
 
     /// Makes the session of a host's first packet.
@@ -273,10 +267,8 @@ impl Engine {
         source_router: u16,
         first_flags: u8,
     ) -> Result<Index, DropReason> {
-        if self.table.len() >= self.table.capacity() {
-            self.report(Event::SessionLimitReached);
-            return Err(DropReason::SessionLimit);
-        }
+        let owner = self.owner(&arrival, admission.tenant);
+        self.make_room(now, &owner, opens(original.protocol, first_flags))?;
         let departure = match admission.way {
             Way::Host(interface, next_hop) => {
                 let key = FlowKey { interface, ..original.reversed() };
@@ -300,10 +292,11 @@ impl Engine {
             idle_seconds: seconds(times.idle),
             initial_seconds: seconds(times.initial),
             answered: false,
+            shares_account: false,
             created: now.mono,
             active: now.mono,
         };
-        self.insert(session).inspect_err(|_| self.release_ports(now, &departure))
+        self.insert(now, session).inspect_err(|_| self.release_ports(now, &departure))
     }
 
     /// A new session replaces one that its own tenant left behind on the same tuple, as after the
@@ -333,6 +326,10 @@ impl Engine {
         epoch: u32,
     ) -> Result<Leg, DropReason> {
         let protocol = protocol.on_waypoints();
+        let full = self.paths.get_mut(path_id.index()).is_some_and(|path| path.pool(protocol).is_full());
+        if full {
+            self.give_way_on_path(now, path_id, protocol);
+        }
         let Self { snapshot, table, paths, .. } = self;
         let (Some(model), Some(path)) = (snapshot.model().path(path_id), paths.get_mut(path_id.index()))
         else {

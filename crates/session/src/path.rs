@@ -15,6 +15,8 @@ pub(crate) struct Path {
     pub(crate) exhausted: u64,
     /// When that was last reported.
     pub(crate) reported: Option<Time>,
+    /// When no session on it was found that could give way to a new one.
+    pub(crate) fruitless: Option<Time>,
 }
 
 /// How full the waypoint ports of a path are.
@@ -44,6 +46,7 @@ impl Path {
             udp: pool(start ^ 1),
             exhausted: 0,
             reported: None,
+            fruitless: None,
         }
     }
 

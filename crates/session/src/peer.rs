@@ -10,10 +10,10 @@ use crate::control::Known;
 use crate::engine::Engine;
 use crate::handshake::Reply;
 use crate::key::FlowKey;
+use crate::names::Names;
 use crate::open::{self, Opened};
 use crate::session::{Hop, Leg, Side, raise_epoch};
 use crate::table::Index;
-use crate::tcp::flags;
 
 /// A verified message from a peer, apart from the packet it came in.
 pub(crate) struct Message<'a> {
@@ -260,6 +260,10 @@ impl Engine {
             return Err(DropReason::RouteLoop);
         }
         self.table.rekey(index, Side::Initiator, message.key).map_err(|_| DropReason::TupleInUse)?;
+        let Some(session) = self.table.get(index) else { return Ok(()) };
+        let (owner, standing) =
+            (self.owner(session.leg(Side::Initiator), session.tenant), session.standing());
+        self.ledger.move_peer(&owner.bringer, message.peer, standing);
         let Some(session) = self.table.get_mut(index) else { return Ok(()) };
         let leg = session.leg_mut(Side::Initiator);
         leg.hop = Some(Hop::new(message.path, Side::Initiator, epoch));
@@ -292,17 +296,13 @@ impl Engine {
         }
         let tenant = self.claimed_tenant(message)?;
         let admission = self.decide(tenant, &original, Some(message.peer))?;
-        let opens = parsed.tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
-        if opens {
-            self.check_half_open()?;
-        }
         let original = FlowKey::new(message.key.interface, &original);
         let arrival = Leg::new(
             message.key,
             message.key.tuple().source.ip(),
             Some(Hop::new(message.path, Side::Initiator, epoch)),
         );
-        let source = message.tlvs.source_router.map_or(0, |name| self.names.number(name));
+        let source = message.tlvs.source_router.map_or(Names::OWN, |name| self.names.number(name));
         self.connect(now, uuid, &original, arrival, &admission, epoch, source, parsed.tcp_flags)
     }
 

@@ -94,6 +94,11 @@ impl PortPool {
         self.limit = limit;
     }
 
+    /// Whether as many pairs are in use as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() >= self.limit
+    }
+
     /// Pairs in use.
     pub(crate) fn used(&self) -> u32 {
         (self.taken.len() - self.resting.len()) as u32
@@ -116,7 +121,7 @@ impl PortPool {
     /// Takes the next free pair that `in_use` does not know of.
     pub(crate) fn allocate(&mut self, now: Time, in_use: impl Fn(Pair) -> bool) -> Result<Pair, Exhausted> {
         self.wake(now);
-        if self.used() >= self.limit {
+        if self.is_full() {
             return Err(Exhausted);
         }
         let pairs = self.pairs();
@@ -142,9 +147,18 @@ impl PortPool {
     /// Gives a pair back. It rests first.
     pub(crate) fn release(&mut self, now: Time, pair: Pair) {
         self.wake(now);
-        if self.taken.contains(&pair) {
-            self.resting.push_back((now, pair));
+        if !self.taken.contains(&pair) {
+            return;
         }
+        // No more rest than may be in use, so that a flood of short sessions does not need memory
+        // without end. Whom that wakes early is not given out soon: all other pairs come first, and
+        // where those are few, all of them may rest.
+        if self.resting.len() >= self.limit as usize
+            && let Some((_, longest)) = self.resting.pop_front()
+        {
+            self.taken.remove(&longest);
+        }
+        self.resting.push_back((now, pair));
     }
 
     fn wake(&mut self, now: Time) {
@@ -194,6 +208,18 @@ mod tests {
         assert_ne!(next, first);
         pool.release(Time::from_secs(61), next);
         assert_eq!(pool.resting(), 1);
+    }
+
+    #[test]
+    fn pairs_at_rest_are_bounded() {
+        let mut pool = PortPool::new(None, 100, 100, 0);
+        let mut given = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
+            assert!(given.insert(pair), "what is woken early does not come back soon");
+            pool.release(Time::ZERO, pair);
+            assert!(pool.resting() <= 100 && pool.taken.len() <= 200);
+        }
     }
 
     #[test]

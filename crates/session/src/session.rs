@@ -7,6 +7,7 @@ use fairway_types::{Now, PathId, Protocol, RouteId, ServiceId, TenantId, Time};
 use crate::handshake::{Handshake, Role};
 use crate::headers;
 use crate::key::FlowKey;
+use crate::limits::Standing;
 use crate::rewrite::Rewrite;
 use crate::tcp::Tcp;
 
@@ -94,6 +95,8 @@ pub(crate) struct Session {
     pub(crate) active: Time,
     /// Whether the responder was heard at all.
     pub(crate) answered: bool,
+    /// Whether the source's account is one that sources share.
+    pub(crate) shares_account: bool,
     /// The protocol of `original`.
     pub(crate) protocol: Protocol,
     pub(crate) tcp: Tcp,
@@ -134,6 +137,12 @@ impl Session {
 
     pub(crate) fn is_half_open(&self) -> bool {
         self.protocol() == Protocol::TCP && self.tcp.phase().is_half_open()
+    }
+
+    /// What the session counts as, of what is limited.
+    pub(crate) fn standing(&self) -> Standing {
+        let half_open = self.is_half_open();
+        Standing { half_open, proven: self.answered && !half_open }
     }
 
     /// When the session ends if nothing more happens.

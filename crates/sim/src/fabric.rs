@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant,
 };
 use fairway_types::{InterfaceId, IpNet, PeerId, SecurityId, ServiceId, SessionTypeId, TenantId};
 
@@ -43,7 +43,13 @@ impl Default for Fabric {
             routers: 2,
             ipv6_waypoints: false,
             encrypt: true,
-            limits: Limits { sessions: 4096, half_open: 1024, first_packets: 100_000, answers: 1000 },
+            limits: Limits {
+                sessions: 4096,
+                half_open: 1024,
+                session_rate: 100_000,
+                first_packets: 100_000,
+                answers: 1000,
+            },
         }
     }
 }
@@ -131,6 +137,7 @@ impl Fabric {
                 origin: "service-route[all]".into(),
             }],
             limits: self.limits,
+            quotas: Quotas::default(),
         }
     }
 

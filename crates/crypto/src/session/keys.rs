@@ -97,7 +97,8 @@ impl Keys {
                 Self::Gcm { key: Box::new(LessSafeKey::new(key)), nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
-                let (algorithm, length) = if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
+                let (algorithm, length) =
+                    if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
                 let (encrypt, rest) = material.split_at(length);
                 let (counter, mac) = rest.split_at(length);
                 let cipher = |key: &[u8]| UnboundCipherKey::new(algorithm, key).map_err(|_| CryptoError);
@@ -177,7 +178,13 @@ impl Keys {
 }
 
 impl Cbc {
-    fn seal(&self, counter: u64, associated: &[u8], block: &mut [u8], length: usize) -> Result<(), CryptoError> {
+    fn seal(
+        &self,
+        counter: u64,
+        associated: &[u8],
+        block: &mut [u8],
+        length: usize,
+    ) -> Result<(), CryptoError> {
         let (body, _) = block.split_at_mut_checked(block.len() - TAG_LENGTH).ok_or(CryptoError)?;
         let (iv, payload) = body.split_first_chunk_mut::<IV_LENGTH>().ok_or(CryptoError)?;
         *iv = counter_block(counter);

@@ -125,7 +125,11 @@ fn every_flipped_bit_is_refused_and_changes_nothing() {
         for bit in 0..sealed.len() * 8 {
             let mut forged = sealed.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open(&mut egress, b"header", &forged, START), Err(Unopened::Forged), "{suite:?} {bit}");
+            assert_eq!(
+                open(&mut egress, b"header", &forged, START),
+                Err(Unopened::Forged),
+                "{suite:?} {bit}"
+            );
         }
         for length in 0..sealed.len() {
             assert!(open(&mut egress, b"header", &sealed[..length], START).is_err());

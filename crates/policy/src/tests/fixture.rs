@@ -47,7 +47,8 @@ pub fn empty() -> RouterModel {
         peers: Vec::new(),
         paths: Vec::new(),
         routes: Vec::new(),
-        limits: Limits { sessions: 1, half_open: 1, first_packets: 1, answers: 1 },
+        limits: Limits { sessions: 1, half_open: 1, session_rate: 1, first_packets: 1, answers: 1 },
+        quotas: Quotas::default(),
     }
 }
 

@@ -16,8 +16,8 @@ use fairway_policy::Snapshot;
 use fairway_session::Engine;
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant,
 };
 use fairway_types::{
     Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, TenantId,
@@ -195,7 +195,14 @@ fn model(sessions: u32, encrypt: bool, router: u8) -> RouterModel {
             cost: 0,
             origin: String::new(),
         }],
-        limits: Limits { sessions, half_open: sessions, first_packets: u32::MAX, answers: 1000 },
+        limits: Limits {
+            sessions,
+            half_open: sessions,
+            session_rate: u32::MAX,
+            first_packets: u32::MAX,
+            answers: 1000,
+        },
+        quotas: Quotas::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Limits: what is beyond them is refused, counted and reported, and harms nobody else.
 
-use fairway_session::Event;
+use fairway_session::{Event, Limit, LimitKind, LimitScope};
 use fairway_sim::{Fabric, NodeId, Topology};
 use fairway_types::{DropReason, PathId, PortRange, Protocol};
 
@@ -11,6 +11,10 @@ const SYN: u8 = 2;
 fn events(scene: &mut Scene, wanted: impl Fn(&Event) -> bool) -> Vec<usize> {
     let events = scene.network.take_events();
     events.into_iter().filter(|(_, event)| wanted(event)).map(|(node, _)| node.0).collect()
+}
+
+fn is_reached(event: &Event, scope: LimitScope, kind: LimitKind) -> bool {
+    *event == Event::LimitReached(Limit { scope, kind })
 }
 
 #[test]
@@ -28,7 +32,7 @@ fn half_open_connections_are_limited_and_others_unharmed() {
     });
     assert_eq!(scene.network.receive(scene.server).len(), 3);
     assert_eq!(scene.network.engine(NodeId(0)).half_open_count(), 3);
-    let reported = events(&mut scene, |event| matches!(event, Event::HalfOpenLimitReached));
+    let reported = events(&mut scene, |event| is_reached(event, LimitScope::Router, LimitKind::HalfOpen));
     assert!(!reported.is_empty() && reported.iter().all(|&node| node == 0));
     scene.assert_alive(4000);
     scene.assert_alive(4001);
@@ -53,7 +57,7 @@ fn the_session_table_has_a_limit_on_either_router() {
             }
         });
         assert!(scene.network.receive(scene.server).is_empty());
-        let reported = events(&mut scene, |event| matches!(event, Event::SessionLimitReached));
+        let reported = events(&mut scene, |event| is_reached(event, LimitScope::Router, LimitKind::Sessions));
         assert!(!reported.is_empty() && reported.iter().all(|&node| node == small));
         (4000..4004).for_each(|port| scene.assert_alive(port));
         assert_eq!(scene.sessions()[small], 4);

@@ -116,7 +116,7 @@ impl Engine {
         if !is_routable(parsed.source, parsed.destination) {
             return Err(DropReason::MartianAddress);
         }
-        self.check_pace(now, key)?;
+        self.check_source(now, key, parsed.tcp_flags)?;
         let admission = match self.admit(key) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -268,14 +268,14 @@ impl Engine {
         first_flags: u8,
     ) -> Result<Index, DropReason> {
         let owner = self.owner(&arrival, admission.tenant);
-        self.make_room(now, &owner, opens(original.protocol, first_flags))?;
+        let preferred = self.make_room(now, &owner, opens(original.protocol, first_flags))?;
         let departure = match admission.way {
             Way::Host(interface, next_hop) => {
                 let key = FlowKey { interface, ..original.reversed() };
                 self.evict_stale(now, &key, admission.tenant, source_router)?;
                 Leg::new(key, next_hop, None)
             }
-            Way::Path(path) => self.waypoint_leg(now, path, original.protocol, epoch)?,
+            Way::Path(path) => self.waypoint_leg(now, path, original.protocol, epoch, preferred)?,
         };
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
         let times = self.snapshot.session_type(admission.service, original.protocol, port);
@@ -317,16 +317,18 @@ impl Engine {
         Ok(())
     }
 
-    /// A leg to a peer, with a fresh pair of waypoint ports.
+    /// A leg to a peer, with a fresh pair of waypoint ports; the last ones are for the `preferred`.
     pub(crate) fn waypoint_leg(
         &mut self,
         now: Now,
         path_id: PathId,
         protocol: Protocol,
         epoch: u32,
+        preferred: bool,
     ) -> Result<Leg, DropReason> {
         let protocol = protocol.on_waypoints();
-        let full = self.paths.get_mut(path_id.index()).is_some_and(|path| path.pool(protocol).is_full());
+        let full =
+            self.paths.get_mut(path_id.index()).is_some_and(|path| path.pool(protocol).is_full(preferred));
         if full {
             self.give_way_on_path(now, path_id, protocol);
         }
@@ -343,7 +345,7 @@ impl Engine {
             ipv6: model.local.is_ipv6(),
         };
         let in_use = |pair: Pair| table.find(&key(pair)).is_some();
-        if let Ok(pair) = path.pool(protocol).allocate(now.mono, in_use) {
+        if let Ok(pair) = path.pool(protocol).allocate(now.mono, preferred, in_use) {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }
         path.exhausted += 1;

@@ -223,7 +223,7 @@ impl Engine {
     fn choose_ports_again(&mut self, now: Now, index: Index) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index).copied() else { return Ok(()) };
         let Some(hop) = session.leg(Side::Responder).hop else { return Ok(()) };
-        let leg = self.waypoint_leg(now, hop.path, session.protocol(), hop.epoch)?;
+        let leg = self.waypoint_leg(now, hop.path, session.protocol(), hop.epoch, true)?;
         if self.table.rekey(index, Side::Responder, leg.key).is_err() {
             self.release_ports(now, &leg);
             return Err(DropReason::WaypointsExhausted);

@@ -94,9 +94,10 @@ impl PortPool {
         self.limit = limit;
     }
 
-    /// Whether as many pairs are in use as may be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.limit
+    /// Whether as many pairs are in use as may be; the last eighth of them is only for the
+    /// `preferred`.
+    pub(crate) fn is_full(&self, preferred: bool) -> bool {
+        self.used() >= if preferred { self.limit } else { self.limit - self.limit / 8 }
     }
 
     /// Pairs in use.
@@ -119,9 +120,14 @@ impl PortPool {
     }
 
     /// Takes the next free pair that `in_use` does not know of.
-    pub(crate) fn allocate(&mut self, now: Time, in_use: impl Fn(Pair) -> bool) -> Result<Pair, Exhausted> {
+    pub(crate) fn allocate(
+        &mut self,
+        now: Time,
+        preferred: bool,
+        in_use: impl Fn(Pair) -> bool,
+    ) -> Result<Pair, Exhausted> {
         self.wake(now);
-        if self.is_full() {
+        if self.is_full(preferred) {
             return Err(Exhausted);
         }
         let pairs = self.pairs();
@@ -181,7 +187,7 @@ mod tests {
         let mut pool = PortPool::new(None, 1_000_000, 0, 7);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100_000 {
-            let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
+            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
             assert!(pair.local.is_multiple_of(2) && !pair.remote.is_multiple_of(2));
             assert!(PortRange::WAYPOINTS.contains(pair.local) && PortRange::WAYPOINTS.contains(pair.remote));
             assert!(seen.insert(pair));
@@ -192,22 +198,31 @@ mod tests {
     #[test]
     fn a_range_of_the_peer_is_used_round_robin() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0, 0);
-        let ports: Vec<_> = (0..4).map(|_| pool.allocate(Time::ZERO, |_| false).unwrap().remote).collect();
+        let ports: Vec<_> =
+            (0..4).map(|_| pool.allocate(Time::ZERO, true, |_| false).unwrap().remote).collect();
         assert_eq!(ports, [20_000, 20_001, 20_002, 20_000]);
     }
 
     #[test]
     fn exhaustion_is_refused_and_released_pairs_rest_for_a_minute() {
         let mut pool = PortPool::new(None, 2, 2, 0);
-        let first = pool.allocate(Time::ZERO, |_| false).unwrap();
-        pool.allocate(Time::ZERO, |_| false).unwrap();
-        assert_eq!(pool.allocate(Time::ZERO, |_| false), Err(Exhausted));
+        let first = pool.allocate(Time::ZERO, true, |_| false).unwrap();
+        pool.allocate(Time::ZERO, true, |_| false).unwrap();
+        assert_eq!(pool.allocate(Time::ZERO, true, |_| false), Err(Exhausted));
         pool.release(Time::from_secs(1), first);
         assert_eq!((pool.used(), pool.resting()), (1, 1));
-        let next = pool.allocate(Time::from_secs(1), |_| false).unwrap();
+        let next = pool.allocate(Time::from_secs(1), true, |_| false).unwrap();
         assert_ne!(next, first);
         pool.release(Time::from_secs(61), next);
         assert_eq!(pool.resting(), 1);
+    }
+
+    #[test]
+    fn the_last_pairs_are_for_the_preferred() {
+        let mut pool = PortPool::new(None, 80, 80, 0);
+        let given = (0..100).filter(|_| pool.allocate(Time::ZERO, false, |_| false).is_ok()).count();
+        let preferred = (0..100).filter(|_| pool.allocate(Time::ZERO, true, |_| false).is_ok()).count();
+        assert_eq!((given, preferred), (70, 10));
     }
 
     #[test]
@@ -215,7 +230,7 @@ mod tests {
         let mut pool = PortPool::new(None, 100, 100, 0);
         let mut given = std::collections::HashSet::new();
         for _ in 0..10_000 {
-            let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
+            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
             assert!(given.insert(pair), "what is woken early does not come back soon");
             pool.release(Time::ZERO, pair);
             assert!(pool.resting() <= 100 && pool.taken.len() <= 200);
@@ -225,7 +240,7 @@ mod tests {
     #[test]
     fn a_pair_that_a_session_of_the_peer_uses_is_passed_over() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0, 0);
-        let pair = pool.allocate(Time::ZERO, |pair| pair.remote == 20_000).unwrap();
+        let pair = pool.allocate(Time::ZERO, true, |pair| pair.remote == 20_000).unwrap();
         assert_eq!(pair.remote, 20_001);
     }
 }

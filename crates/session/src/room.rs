@@ -35,7 +35,10 @@ impl Engine {
     /// Whose a session is that begins with this leg.
     pub(crate) fn owner(&self, arrival: &Leg, tenant: Option<fairway_types::TenantId>) -> Owner {
         let peer = arrival.hop.as_ref().and_then(|hop| self.peer_of(hop.path));
-        let host = || Bringer::Host(Source::new(arrival.key.interface, arrival.key.tuple().source.ip()));
+        let host = || {
+            let key = &arrival.key;
+            Bringer::Host(Source::new(key.interface, key.remote.ip(key.ipv6)))
+        };
         Owner { tenant, bringer: peer.map_or_else(host, Bringer::Peer) }
     }
 
@@ -43,26 +46,28 @@ impl Engine {
         self.owner(session.leg(Side::Initiator), session.tenant)
     }
 
-    /// Drops a host's first packet, before anything else is asked about it, when hosts or this source
-    /// begin sessions too fast.
-    pub(crate) fn check_pace(&mut self, now: Now, key: &FlowKey) -> Result<(), DropReason> {
-        let source = Source::new(key.interface, key.tuple().source.ip());
-        self.ledger.check_pace(now.mono, &source).map_err(|limit| self.refuse(now, limit))
+    /// Refuses a host's first packet, before anything else is asked about it, when its source has as
+    /// much as it may, or when hosts begin sessions too fast.
+    pub(crate) fn check_source(&mut self, now: Now, key: &FlowKey, tcp_flags: u8) -> Result<(), DropReason> {
+        let source = Source::new(key.interface, key.remote.ip(key.ipv6));
+        let opening = opens(key.protocol, tcp_flags);
+        self.ledger.check_source(now.mono, &source, opening).map_err(|limit| self.refuse(now, limit))
     }
 
-    /// Makes sure that a session may begin, by letting others give way if need be.
-    pub(crate) fn make_room(&mut self, now: Now, owner: &Owner, opening: bool) -> Result<(), DropReason> {
+    /// Makes sure that a session may begin, by letting others give way if need be. Says whether it is
+    /// preferred where room is scarce.
+    pub(crate) fn make_room(&mut self, now: Now, owner: &Owner, opening: bool) -> Result<bool, DropReason> {
         for _ in 0..ROUNDS {
-            let Err(limit) = self.ledger.check(now.mono, owner, opening) else { return Ok(()) };
+            let limit = match self.ledger.check(now.mono, owner, opening) {
+                Ok(preferred) => return Ok(preferred),
+                Err(limit) => limit,
+            };
             let found = self.ledger.may_search(now.mono, &limit) && self.give_way(now, &limit);
             if !found {
                 return Err(self.refuse(now, limit));
             }
         }
-        match self.ledger.check(now.mono, owner, opening) {
-            Ok(()) => Ok(()),
-            Err(limit) => Err(self.refuse(now, limit)),
-        }
+        self.ledger.check(now.mono, owner, opening).map_err(|limit| self.refuse(now, limit))
     }
 
     fn refuse(&mut self, now: Now, limit: Limit) -> DropReason {

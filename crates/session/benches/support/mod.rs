@@ -144,10 +144,20 @@ pub fn keys(router: u8) -> Vec<KeyringEntry> {
 }
 
 fn engine(sessions: u32, encrypt: bool, router: u8, now: Now) -> Engine {
+    engine_of(model(sessions, encrypt, router), router, now)
+}
+
+/// An ingress of its own, whose sources, tenants and peers have quotas.
+pub fn engine_with(sessions: u32, quotas: Quotas, now: Now) -> Engine {
+    engine_of(RouterModel { quotas, ..model(sessions, true, 0) }, 0, now)
+}
+
+fn engine_of(model: RouterModel, router: u8, now: Now) -> Engine {
     let mut keyring = Keyring::new();
     // What was signed in the time slot in which a router starts is not believed.
     keyring.replace(&name(router), keys(router), now.unix - 3600).unwrap();
-    Engine::new(snapshot(sessions, encrypt, router), keyring, [router; 32], u64::from(router), now)
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    Engine::new(snapshot, keyring, [router; 32], u64::from(router), now)
 }
 
 fn name(router: u8) -> String {

@@ -195,24 +195,20 @@ impl Ledger {
         own.unwrap_or(&mut self.without_tenant)
     }
 
-    /// Whether a host may begin sessions as fast as it does, by what is known before it is decided
-    /// whose the session would be. Nothing is counted.
-    pub(crate) fn check_pace(&mut self, now: Time, source: &Source) -> Result<(), Limit> {
+    /// Whether a host may begin a session, by what is known before it is decided whose the session
+    /// would be, so that a flood costs as little as can be. Nothing is counted.
+    pub(crate) fn check_source(&mut self, now: Time, source: &Source, opening: bool) -> Result<(), Limit> {
         let scope = LimitScope::Source(Some((source.interface(), source.address())));
-        let preferred = match self.sources.check(now, source, false) {
-            Ok(preferred) => preferred,
-            Err(LimitKind::SessionRate) => return Err(Limit { scope, kind: LimitKind::SessionRate }),
-            // Whether the packet would be allowed at all is to be known before it counts as refused.
-            Err(_) => false,
-        };
+        let preferred = self.sources.check(now, source, opening).map_err(|kind| Limit { scope, kind })?;
         if self.router.setups.holds(now, preferred) {
             return Ok(());
         }
         Err(Limit { scope: LimitScope::Router, kind: LimitKind::SessionRate })
     }
 
-    /// Whether a session may begin, and the first limit that is against it. Nothing is counted.
-    pub(crate) fn check(&mut self, now: Time, owner: &Owner, opening: bool) -> Result<(), Limit> {
+    /// Whether a session may begin: if so, whether it is preferred where room is scarce; else the first
+    /// limit that is against it. Nothing is counted.
+    pub(crate) fn check(&mut self, now: Time, owner: &Owner, opening: bool) -> Result<bool, Limit> {
         let scope = LimitScope::of_tenant(owner.tenant);
         let of_router = |kind| Limit { scope: LimitScope::Router, kind };
         // Peers have looked at their sources themselves.
@@ -235,7 +231,8 @@ impl Ledger {
             }
         }
         self.tenant_mut(owner.tenant).check(opening, preferred).map_err(|kind| Limit { scope, kind })?;
-        self.router.check(opening, preferred).map_err(of_router)
+        self.router.check(opening, preferred).map_err(of_router)?;
+        Ok(preferred)
     }
 
     /// Counts a session that began. Says whether its source shares an account, which has to be told

@@ -190,7 +190,7 @@ fn each_limit_counts_its_own_refusals() {
     assert_eq!((tenant.now, tenant.peak, tenant.allowed, tenant.refused), (Some(60), Some(60), 60, 30));
     assert_eq!(model.refused(), 30, "and no other limit counts them");
     let other = owner(1, Bringer::Host(source(1)));
-    assert_eq!(model.ledger.check(Time::ZERO, &other, true), Ok(()));
+    assert_eq!(model.ledger.check(Time::ZERO, &other, true), Ok(false));
     let by_peer = owner(0, Bringer::Peer(PeerId(0)));
     let limit = Limit { scope: LimitScope::Tenant(TenantId(0)), kind: LimitKind::Sessions };
     assert_eq!(model.ledger.check(Time::ZERO, &by_peer, false), Err(limit));

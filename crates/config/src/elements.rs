@@ -73,6 +73,50 @@ pub struct Security {
     pub name: String,
     /// Whether metadata is encrypted; it is always signed.
     pub encrypt_metadata: bool,
+    /// Whether payload is encrypted.
+    pub encrypt: bool,
+    /// How payload is encrypted.
+    pub encryption_cipher: Cipher,
+    /// Whether payload that is encrypted already is left as it is.
+    pub adaptive_encryption: bool,
+    /// What becomes of payload that is not to be encrypted.
+    pub hmac_mode: HmacMode,
+}
+
+/// How payload is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cipher {
+    /// AES-128-CBC with HMAC-SHA256-128.
+    #[serde(rename = "aes-cbc-128")]
+    Aes128Cbc,
+    /// AES-256-CBC with HMAC-SHA256-128.
+    #[serde(rename = "aes-cbc-256")]
+    Aes256Cbc,
+    /// AES-256-GCM.
+    #[serde(rename = "aes-gcm-256")]
+    Aes256Gcm,
+}
+
+/// What becomes of payload that is not to be encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HmacMode {
+    /// It travels as it is.
+    Disabled,
+    /// It is guarded against change and replay.
+    Regular,
+}
+
+/// Which TCP sessions travel as UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UdpTransform {
+    /// Those whose payload is protected.
+    Encrypted,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// A session-type: idle timeouts.
@@ -328,6 +372,8 @@ pub struct Neighborhood {
     /// The security policy of metadata sent from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security: Option<String>,
+    /// Which TCP sessions travel as UDP.
+    pub udp_transform: UdpTransform,
     /// Liveness detection.
     pub bfd: Bfd,
 }
@@ -402,6 +448,8 @@ pub struct Adjacency {
     /// The security policy of metadata sent here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security: Option<String>,
+    /// Which TCP sessions travel as UDP.
+    pub udp_transform: UdpTransform,
     /// Liveness detection.
     pub bfd: Bfd,
 }

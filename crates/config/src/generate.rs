@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::elements::{
     Adjacency, Authority, Bfd, InterfaceType, Neighborhood, NetworkInterface, Peer, Quota, Router,
-    WaypointRange,
+    UdpTransform, WaypointRange,
 };
 use crate::graph::Graph;
 use crate::routes::{self, Egresses};
@@ -34,6 +34,7 @@ pub(crate) struct PathSpec<'a> {
     pub(crate) port_range: Option<WaypointRange>,
     pub(crate) max_way_points: u32,
     pub(crate) security: Option<&'a str>,
+    pub(crate) udp_transform: UdpTransform,
     pub(crate) bfd: Bfd,
     /// The neighborhood and the peer's interface, when a neighborhood made it.
     pub(crate) made_by: Option<(&'a str, &'a str)>,
@@ -145,6 +146,7 @@ impl<'a> PathSpec<'a> {
             port_range: adjacency.port_range,
             max_way_points: adjacency.max_way_points,
             security: adjacency.security.as_deref(),
+            udp_transform: adjacency.udp_transform,
             bfd: adjacency.bfd,
             made_by: None,
         }
@@ -166,6 +168,7 @@ impl<'a> PathSpec<'a> {
             port_range: other.neighborhood.port_range,
             max_way_points: own.max_way_points,
             security: own.security.as_deref(),
+            udp_transform: own.udp_transform,
             bfd: own.bfd,
             made_by: Some((&own.name, &other.interface.name)),
         }
@@ -181,6 +184,7 @@ impl<'a> PathSpec<'a> {
             port_range: self.port_range,
             max_way_points: self.max_way_points,
             security: self.security.map(str::to_owned),
+            udp_transform: self.udp_transform,
             bfd: self.bfd,
         })
     }

@@ -8,9 +8,11 @@ use fairway_types::model::{
     Access, DefaultSessionTypes, Interface, InterfaceAddress, InterfaceKind, Limits, Membership, MidFlow,
     Peer, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType, Tenant, Transport,
 };
-use fairway_types::{IpNet, SecurityId, ServiceId, SessionTypeId, TenantId};
+use fairway_types::{IpNet, SecurityId, ServiceId, SessionTypeId, Suite, TenantId};
 
-use crate::elements::{self, Authority, DeniedResponse, InterfaceType, Permission, Router, Scope};
+use crate::elements::{
+    self, Authority, Cipher, DeniedResponse, HmacMode, InterfaceType, Permission, Router, Scope, Security,
+};
 use crate::fault::Fault;
 use crate::generate::Fabric;
 use crate::graph::Graph;
@@ -381,6 +383,8 @@ fn security(authority: &Authority) -> Vec<SecurityPolicy> {
     let configured = authority.security.iter().map(|policy| SecurityPolicy {
         name: policy.name.clone(),
         encrypt_metadata: policy.encrypt_metadata,
+        payload: payload(policy),
+        adaptive: policy.encrypt && policy.adaptive_encryption,
         origin: path::named("security", &policy.name),
     });
     let mut policies: Vec<SecurityPolicy> = configured.collect();
@@ -388,10 +392,22 @@ fn security(authority: &Authority) -> Vec<SecurityPolicy> {
         policies.push(SecurityPolicy {
             name: DEFAULT_SECURITY.to_owned(),
             encrypt_metadata: true,
+            payload: Some(Suite::Aes256Gcm),
+            adaptive: true,
             origin: path::named("security", DEFAULT_SECURITY),
         });
     }
     policies
+}
+
+const fn payload(policy: &Security) -> Option<Suite> {
+    match (policy.encrypt, policy.encryption_cipher, policy.hmac_mode) {
+        (true, Cipher::Aes128Cbc, _) => Some(Suite::Aes128Cbc),
+        (true, Cipher::Aes256Cbc, _) => Some(Suite::Aes256Cbc),
+        (true, Cipher::Aes256Gcm, _) => Some(Suite::Aes256Gcm),
+        (false, _, HmacMode::Regular) => Some(Suite::HmacSha256),
+        (false, _, HmacMode::Disabled) => None,
+    }
 }
 
 fn session_types(authority: &Authority) -> Vec<SessionType> {

@@ -128,6 +128,7 @@ const WAYPOINT_PORT: Type = Type::Uint(1_024, 65_535);
 const PREFIX_LENGTH: Type = Type::Uint(1, 128);
 const DENIED: Type = Type::Enum(&["silent", "reset", "prohibited"]);
 const SECURITY_REF: Type = Type::Reference(Target::Security);
+const UDP_TRANSFORM: Type = Type::Enum(&["encrypted", "always", "never"]);
 const TENANT_REF: Type = Type::Reference(Target::Tenant);
 
 /// The members of `/fairway:authority`.
@@ -153,7 +154,14 @@ const TENANT: &[Node] = &[
     container("limits", QUOTA),
 ];
 
-const SECURITY: &[Node] = &[needed("name", NAME), preset("encrypt-metadata", Type::Bool, "true")];
+const SECURITY: &[Node] = &[
+    needed("name", NAME),
+    preset("encrypt-metadata", Type::Bool, "true"),
+    preset("encrypt", Type::Bool, "true"),
+    preset("encryption-cipher", Type::Enum(&["aes-cbc-128", "aes-cbc-256", "aes-gcm-256"]), "aes-gcm-256"),
+    preset("adaptive-encryption", Type::Bool, "true"),
+    preset("hmac-mode", Type::Enum(&["disabled", "regular"]), "regular"),
+];
 
 const SESSION_TYPE: &[Node] = &[
     needed("name", NAME),
@@ -225,6 +233,7 @@ const NEIGHBORHOOD: &[Node] = &[
     optional("port-range", WAYPOINT_RANGE),
     preset("max-way-points", Type::Uint(1, 1_000_000), "50000"),
     leaf("security", SECURITY_REF),
+    preset("udp-transform", UDP_TRANSFORM, "encrypted"),
     container("bfd", BFD),
 ];
 
@@ -245,6 +254,7 @@ const ADJACENCY: &[Node] = &[
     optional("port-range", WAYPOINT_RANGE),
     preset("max-way-points", Type::Uint(1, 1_000_000), "50000"),
     leaf("security", SECURITY_REF),
+    preset("udp-transform", UDP_TRANSFORM, "encrypted"),
     container("bfd", BFD),
 ];
 

@@ -26,6 +26,11 @@ pub(crate) fn session(model: &RouterModel, now: Now, view: &SessionView) -> api:
         state: view.state.to_owned(),
         route: (!view.route.is_empty()).then(|| view.route.clone()),
         ingress_router: (!view.source_router.is_empty()).then(|| view.source_router.clone()),
+        protection: view.protection.map(|protection| api::Protection {
+            cipher: protection.suite.name().to_owned(),
+            forward: protection.forward.to_owned(),
+            reverse: protection.reverse.to_owned(),
+        }),
         initiator: leg(model, initiator),
         responder: leg(model, responder),
         forward: traffic(initiator),

@@ -23,8 +23,9 @@ use crate::views;
 
 /// Packets received at once.
 const RECEIVE: usize = 64;
-/// Packets the engine may make at once.
-const EMIT: usize = 512;
+/// Packets the engine may make at once: every segment of a batch of super-packets whose payload is
+/// protected.
+const EMIT: usize = 4096;
 /// The longest packet the engine makes: a segment on a link with jumbo frames.
 const EMIT_BYTES: usize = 9728;
 /// Batches in one round.

@@ -14,6 +14,7 @@ use crate::control::answering_numbers;
 use crate::engine::Engine;
 use crate::headers;
 use crate::key::FlowKey;
+use crate::quote::Quote;
 use crate::relay::translated;
 use crate::session::Side;
 use crate::table::Index;
@@ -117,11 +118,10 @@ impl Engine {
         else {
             return;
         };
-        let wrapped = session.leg(side).key.protocol != session.protocol();
         let segment = parsed.segment(packet.packet.bytes());
-        let transport = if wrapped { segment.get(headers::UDP_LEN..).unwrap_or_default() } else { segment };
+        let quote = Quote::new(&session, session.protection.is_some(), &session.leg(side).key, side, segment);
         self.counters.increment(Counter::IcmpErrorsSent);
-        self.relay(now, index, side, own, error, transport, outlet);
+        self.relay(now, index, side, own, error, quote.bytes(), outlet);
     }
 
     /// Whether the rate of answers allows one more.

@@ -45,17 +45,38 @@ impl Engine {
         }
         match control {
             Control::KeepAlive => self.pass_on(now, index),
-            Control::EnableMetadata if side == Side::Responder => {
-                let epoch = hop.epoch;
-                self.retell(now, index, epoch);
-            }
-            Control::EnableMetadata => hop.handshake.restart(),
+            Control::EnableMetadata => self.metadata_wanted(now, index, side, outlet),
             Control::DisableMetadata => hop.handshake.disabled(),
             Control::DeleteSession => {
                 self.send_delete(now, index, side.other(), outlet);
                 self.remove(now, index, Counter::SessionsDeleted);
             }
             Control::StateExists | Control::Unknown | Control::Other(_) => {}
+        }
+    }
+
+    /// The router on one leg lost the session, or does not know what opens its payload.
+    fn metadata_wanted(&mut self, now: Now, index: Index, side: Side, outlet: &mut Outlet<'_>) {
+        let Some(session) = self.table.get(index) else { return };
+        let epoch = session.leg(side).hop.map_or(0, |hop| hop.epoch);
+        if let Some(protection) = self.vault.get_mut(session.protection) {
+            // Whoever lost a session, or refuses its keys, says so again and again.
+            if !protection.may_retell(now.mono) {
+                return;
+            }
+            // Only the other end knows what keys are in use, and can begin them anew.
+            if !protection.is_end() {
+                let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
+                return self.send_control(now, index, side.other(), header, outlet);
+            }
+        }
+        if side == Side::Responder {
+            self.retell(now, index, epoch);
+        } else if let Some(session) = self.table.get_mut(index) {
+            // Packets without metadata that are under way prove nothing.
+            if let Some(hop) = &mut session.leg_mut(side).hop {
+                hop.handshake.tell_change();
+            }
         }
     }
 
@@ -96,6 +117,9 @@ impl Engine {
         let Some(session) = self.table.get(index).copied() else { return };
         if session.leg(out).hop.is_none() {
             return;
+        }
+        if out == Side::Responder {
+            self.freshen_keys(now, index);
         }
         let key = session.leg(out).key;
         let Some(packet) = self.compose_for(now, &session, out, &[], outlet) else { return };

@@ -33,6 +33,7 @@ use crate::path::Path;
 use crate::session::{Session, Side};
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
+use crate::vault::Vault;
 
 /// Where a relayed or generated message about a session goes next.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
@@ -70,6 +71,12 @@ pub struct Engine {
     pub(crate) names: Names,
     pub(crate) ledger: Ledger,
     pub(crate) openings: Openings,
+    /// Keys of protected sessions.
+    pub(crate) vault: Vault,
+    /// Tells apart counters of senders that share the keys of a session.
+    pub(crate) worker: u8,
+    /// The wall clock when this engine started, in seconds.
+    pub(crate) started_unix: u64,
     pub(crate) first_packets: Budget,
     /// Messages between peers, apart from first packets: a flood of one must not silence the other.
     pub(crate) peer_messages: Budget,
@@ -122,6 +129,9 @@ impl Engine {
             mtus,
             ledger,
             openings: Openings::new(limits.half_open),
+            vault: Vault::default(),
+            worker: 0,
+            started_unix: now.unix,
             rng,
             counters: Counters::default(),
             drops: Drops::new(),
@@ -380,6 +390,7 @@ impl Engine {
         let session = self.table.remove(index)?;
         self.wheel.cancel(index);
         self.leave_books(&session);
+        self.vault.remove(session.protection);
         self.release_ports(now, session.leg(Side::Responder));
         self.counters.increment(why);
         Some(session)

@@ -1,24 +1,19 @@
-//! A packet of a known session: witness TCP, decide about metadata, rewrite, send.
+//! A packet of a known session: open or seal its payload where it enters or leaves the fabric, witness
+//! TCP, decide about metadata, rewrite, send.
 
-use fairway_crypto::Keyring;
-use fairway_policy::Snapshot;
-use fairway_types::{
-    Checksum, Counter, Counters, DropReason, Egress, Now, Outlet, PathId, Protocol, Slot, Tuple, Verdict,
-};
-use fairway_wire::checksum;
-use fairway_wire::ip::Parsed;
-use fairway_wire::svr::{self, Context, HeaderTlvs, PayloadTlvs};
-use rand_chacha::ChaCha12Rng;
+use fairway_types::{Checksum, Counter, DropReason, Egress, Now, Outlet, Protocol, Slot, Verdict};
+use fairway_wire::ip::{self, Parsed};
+use fairway_wire::svr::{self, Control, HeaderTlvs};
 
+use crate::carry;
 use crate::engine::Engine;
 use crate::handshake::Attach;
-use crate::headers::payload_offsets;
-use crate::key::FlowKey;
-use crate::names::Names;
-use crate::seal::Seal;
-use crate::session::{Session, Side, overhead, raise_epoch};
+use crate::headers::{checksum_is_valid, complete_checksum, payload_offsets};
+use crate::protect::Treatment;
+use crate::session::{Side, overhead};
 use crate::table::Index;
-use crate::tcp::{TcpPhase, tcp_segment};
+use crate::tcp::{TcpPhase, flags, tcp_segment};
+use crate::vault::Cover;
 
 impl Engine {
     /// A packet whose flow is known arrived on the leg of `side`.
@@ -58,39 +53,58 @@ impl Engine {
             self.send_ttl_expired(now, index, side, packet, parsed, outlet);
             return Err(DropReason::TtlExpired);
         }
-        self.witness(now, index, side, packet, parsed)?;
-        let Some(session) = self.table.get_mut(index) else { return Err(DropReason::UnknownWaypoint) };
-        session.active = now.mono;
-        if side == Side::Responder && !session.answered {
-            self.answered(now, index);
+        let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
+        let reshaped = session.leg(side).key.protocol != session.leg(side.other()).key.protocol;
+        let protection = self.vault.get(session.protection);
+        let treatment = protection.map_or(Treatment::Pass, |protection| protection.treatment(side));
+        // Each segment is protected, or given another header, by itself.
+        if packet.gso.is_some() && (reshaped || treatment != Treatment::Pass) {
+            return self.process_segments(now, packet, outlet);
         }
-        let Some(session) = self.table.get_mut(index) else { return Err(DropReason::UnknownWaypoint) };
-        let attach = match &mut session.leg_mut(side.other()).hop {
-            Some(hop) => hop.handshake.transmit(now.mono),
-            None => Attach::Nothing,
+        let opened = match treatment {
+            Treatment::Open => self.open_on(now, index, side, packet, parsed, outlet)?,
+            Treatment::Pass | Treatment::Seal => None,
         };
-        if attach == Attach::MetadataAfterSilence {
-            self.counters.increment(Counter::SessionsRetriggered);
-            raise_epoch(session, side.other(), now);
+        let parsed = opened.as_ref().unwrap_or(parsed);
+        let intact = packet.checksum != Checksum::Unverified;
+        if treatment == Treatment::Seal && !intact && !checksum_is_valid(packet.packet.bytes(), parsed) {
+            return Err(DropReason::BadChecksum);
         }
+        let syn = self.witness(now, index, side, packet, parsed)?;
+        let cover = match treatment {
+            Treatment::Seal => self.decide_cover(now.mono, index, side, packet, parsed),
+            Treatment::Pass | Treatment::Open => None,
+        };
+        let attach = self.attachment(now, index, side);
+        let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
         let (leg, out) = (session.leg(side), session.leg(side.other()));
         let (rewrite, to, next_hop) = (leg.rewrite, out.key, out.next_hop);
         let path = out.hop.as_ref().map(|hop| hop.path);
         // A payload that looks like metadata must not be taken for it by the next router.
-        let mimics = path.is_some() && find_cookie(packet, parsed) != Cookie::None;
-        if packet.gso.is_some() && (attach != Attach::Nothing || mimics) {
+        let splits =
+            attach != Attach::Nothing || (path.is_some() && find_cookie(packet, parsed) != Cookie::None);
+        if packet.gso.is_some() && splits {
             return self.process_segments(now, packet, outlet);
         }
         self.check_size(now, index, side, packet, parsed, outlet)?;
         let bytes = packet.packet.len() as u64;
+        if syn {
+            self.clamp_native(index, packet, parsed);
+        }
         rewrite.apply(packet, parsed, &to)?;
+        if syn && reshaped {
+            self.clamp_restored(index, packet, &to);
+        }
+        if cover == Some(Cover::Sealed) {
+            self.seal_payload(now, index, packet, &to)?;
+        }
+        if cover == Some(Cover::Sealed) || opened.is_some() {
+            let (transport, _) = payload_offsets(packet.packet.bytes(), &to);
+            complete_checksum(packet.packet.bytes_mut(), transport, &to);
+            packet.checksum = Checksum::Valid;
+        }
         if let Some(path) = path {
-            let attached = attach != Attach::Nothing
-                && self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?;
-            if mimics && !attached {
-                self.counters.increment(Counter::FalsePositives);
-                self.seal(now, path, packet, &to, HeaderTlvs::default(), &PayloadTlvs::default())?;
-            }
+            self.tell(now, index, side.other(), path, attach, packet, outlet)?;
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
@@ -100,7 +114,55 @@ impl Engine {
         Ok(Verdict::Forward(Egress { interface: to.interface, next_hop }))
     }
 
-    /// Lets the TCP state take note of a packet.
+    /// Opens the payload of a packet where it is sealed, and reads the packet anew.
+    fn open_on(
+        &mut self,
+        now: Now,
+        index: Index,
+        side: Side,
+        packet: &mut Slot,
+        parsed: &Parsed,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Option<Parsed>, DropReason> {
+        match self.open_payload(now, index, side, packet, parsed) {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                ip::parse(packet.packet.bytes()).map(Some).map_err(|_| DropReason::MalformedTransport)
+            }
+            Err(reason) => {
+                // Perhaps it is not the packet that is wrong, but what is known of the sender.
+                let lost = reason != DropReason::PayloadReplayed && self.may_ask_sender(now, index);
+                if lost && self.may_answer(now) {
+                    let header =
+                        HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
+                    self.send_control(now, index, side, header, outlet);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Whether metadata goes with a packet that came from a side; the session was active.
+    #[inline]
+    fn attachment(&mut self, now: Now, index: Index, side: Side) -> Attach {
+        let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
+        session.active = now.mono;
+        if side == Side::Responder && !session.answered {
+            self.answered(now, index);
+        }
+        let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
+        let Some(hop) = &mut session.leg_mut(side.other()).hop else { return Attach::Nothing };
+        let attach = hop.handshake.transmit(now.mono);
+        if attach == Attach::MetadataAfterSilence {
+            self.counters.increment(Counter::SessionsRetriggered);
+            self.raise_epoch(now, index, side.other());
+        } else if attach == Attach::Metadata && side == Side::Initiator {
+            self.freshen_keys(now, index);
+        }
+        attach
+    }
+
+    /// Lets the TCP state take note of a packet. Says whether it is a SYN.
     #[inline]
     fn witness(
         &mut self,
@@ -109,20 +171,27 @@ impl Engine {
         side: Side,
         packet: &Slot,
         parsed: &Parsed,
-    ) -> Result<(), DropReason> {
-        if parsed.protocol != Protocol::TCP.0 {
-            return Ok(());
+    ) -> Result<bool, DropReason> {
+        let Some(session) = self.table.get_mut(index) else { return Ok(false) };
+        if session.protocol != Protocol::TCP {
+            return Ok(false);
         }
-        let Some(session) = self.table.get_mut(index) else { return Ok(()) };
         let (before, standing) = (session.tcp.phase(), session.standing());
-        let segment = tcp_segment(packet.packet.bytes(), parsed);
+        let mut segment = if parsed.protocol == Protocol::TCP.0 {
+            tcp_segment(packet.packet.bytes(), parsed)
+        } else {
+            carry::tcp_segment(packet.packet.bytes(), parsed)?
+        };
+        let protection = self.vault.get(session.protection);
+        let seal = protection.map_or(0, |protection| protection.seal_in_transit(side));
+        segment.length = segment.length.saturating_sub(seal);
         session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)?;
         let after = session.tcp.phase();
         if before != after {
             self.standing_changed(now, index, standing);
             self.phase_changed(now, index, after);
         }
-        Ok(())
+        Ok(segment.flags & flags::SYN != 0)
     }
 
     /// The responder was heard for the first time.
@@ -152,152 +221,25 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index) else { return Ok(()) };
-        let (from, to) = (&session.leg(side).key, &session.leg(side.other()).key);
-        let mtu = self.mtu(to.interface);
+        let (from, to) = (session.leg(side), session.leg(side.other()));
+        let growth = self.vault.get(session.protection).map_or(0, |protection| protection.growth(side));
+        let inner = overhead(&from.key, session);
+        // What was opened here has lost its growth already.
+        let outer = overhead(&to.key, session) + if from.hop.is_none() { growth } else { 0 };
+        let mtu = self.mtu(to.key.interface);
         let arrived = match packet.gso {
             Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
             None => packet.packet.len(),
         };
-        if (arrived + overhead(to, session)).saturating_sub(overhead(from, session)) <= mtu {
+        if (arrived + outer).saturating_sub(inner) <= mtu {
             return Ok(());
         }
-        let fits = (mtu + overhead(from, session)).saturating_sub(overhead(to, session));
+        // In terms of packets as they arrive.
+        let sealed = if to.hop.is_none() { growth } else { 0 };
+        let fits = (mtu + inner + sealed).saturating_sub(outer);
         self.send_too_big(now, index, side, packet, parsed, fits, outlet);
         Err(DropReason::TooBig)
     }
-
-    /// Attaches metadata to a rewritten packet. When that would make it too big, the metadata goes
-    /// ahead in a packet of its own. Says whether it was attached.
-    fn attach_or_send_ahead(
-        &mut self,
-        now: Now,
-        index: Index,
-        out: Side,
-        path: PathId,
-        packet: &mut Slot,
-        outlet: &mut Outlet<'_>,
-    ) -> Result<bool, DropReason> {
-        let Some(session) = self.table.get(index).copied() else { return Ok(false) };
-        let key = session.leg(out).key;
-        let mtu = self.mtu(key.interface);
-        let (transport, _) = payload_offsets(packet.packet.bytes(), &key);
-        let room = mtu.saturating_sub(packet.packet.len());
-        if room < self.metadata_len(&session, out, path) {
-            self.counters.increment(Counter::MetadataSentAhead);
-            self.send_keep_alive(now, index, out, outlet);
-            return Ok(false);
-        }
-        // What is behind the metadata is checked with it; an error must not be signed.
-        if packet.checksum == Checksum::Unverified && !is_intact(packet, transport, &key) {
-            return Err(DropReason::BadChecksum);
-        }
-        self.seal_session(now, &session, out, packet, HeaderTlvs::default()).map(|()| true)
-    }
-
-    /// The length of the metadata of a session on a hop, tag included; an upper bound.
-    fn metadata_len(&self, session: &Session, out: Side, path: PathId) -> usize {
-        /// Header, TLVs 16, 26, 0x8004, 0x8005, 0x8007, IV, padding and tag.
-        const FIXED: usize = svr::HEADER_LEN + 8 + 14 + 20 + 12 + 4 + 32 + svr::TAG_LEN;
-        payload_tlvs(&self.snapshot, &self.names, session, out, path).encoded_len() + FIXED
-    }
-
-    /// Attaches the metadata of a session to a packet that is about to leave by `out`.
-    pub(crate) fn seal_session(
-        &mut self,
-        now: Now,
-        session: &Session,
-        out: Side,
-        packet: &mut Slot,
-        header: HeaderTlvs,
-    ) -> Result<(), DropReason> {
-        let leg = session.leg(out);
-        let Some(hop) = &leg.hop else { return Ok(()) };
-        let Self { snapshot, names, keyring, rng, counters, .. } = self;
-        let tlvs = payload_tlvs(snapshot, names, session, out, hop.path);
-        let seal = Sealing { snapshot, keyring, rng, counters };
-        seal.seal(now, hop.path, packet, &leg.key, header, &tlvs)
-    }
-
-    /// Attaches metadata, signed with the key of the peer that `path` leads to.
-    pub(crate) fn seal(
-        &mut self,
-        now: Now,
-        path: PathId,
-        packet: &mut Slot,
-        to: &FlowKey,
-        header: HeaderTlvs,
-        tlvs: &PayloadTlvs<'_>,
-    ) -> Result<(), DropReason> {
-        let Self { snapshot, keyring, rng, counters, .. } = self;
-        Sealing { snapshot, keyring, rng, counters }.seal(now, path, packet, to, header, tlvs)
-    }
-}
-
-/// The parts of an engine that sealing needs, apart from those its TLVs borrow from.
-struct Sealing<'a> {
-    snapshot: &'a Snapshot,
-    keyring: &'a mut Keyring,
-    rng: &'a mut ChaCha12Rng,
-    counters: &'a mut Counters,
-}
-
-impl Sealing<'_> {
-    fn seal(
-        self,
-        now: Now,
-        path: PathId,
-        packet: &mut Slot,
-        to: &FlowKey,
-        header: HeaderTlvs,
-        tlvs: &PayloadTlvs<'_>,
-    ) -> Result<(), DropReason> {
-        let model = self.snapshot.model();
-        let Some(path) = model.path(path) else { return Err(DropReason::NoRoute) };
-        let encrypt = model.security.get(path.security.index()).is_none_or(|policy| policy.encrypt_metadata);
-        let Some(sender) = self.keyring.sender(path.peer) else { return Err(DropReason::UnknownSecurityId) };
-        let offsets = payload_offsets(packet.packet.bytes(), to);
-        Seal { sender, encrypt, rng: self.rng, now }.attach(packet, offsets, to, header, tlvs)?;
-        self.counters.increment(Counter::MetadataSent);
-        Ok(())
-    }
-}
-
-/// The metadata of a session that goes toward `out`: forward toward the responder, reverse toward
-/// the initiator.
-fn payload_tlvs<'a>(
-    snapshot: &'a Snapshot,
-    names: &'a Names,
-    session: &Session,
-    out: Side,
-    path: PathId,
-) -> PayloadTlvs<'a> {
-    let model = snapshot.model();
-    let original = session.original.tuple();
-    let path = model.path(path);
-    let tenant = session.tenant.and_then(|id| model.tenants.get(id.index()));
-    let common = PayloadTlvs {
-        uuid: Some(session.uuid),
-        tenant: tenant.map(|tenant| tenant.name.as_str()),
-        pathway: path.map(|path| path.pathway.as_bytes()),
-        epoch: session.leg(out).hop.map(|hop| hop.epoch),
-        ..PayloadTlvs::default()
-    };
-    match out {
-        Side::Initiator => PayloadTlvs { reverse: Some(context(&original.reversed())), ..common },
-        Side::Responder => PayloadTlvs {
-            forward: Some(context(&original)),
-            service: model.services.get(session.service.index()).map(|s| s.name.as_str()),
-            source_router: Some(names.name(session.source_router)),
-            security_policy: path
-                .and_then(|path| model.security.get(path.security.index()))
-                .map(|policy| policy.name.as_str()),
-            ..common
-        },
-    }
-}
-
-fn context(tuple: &Tuple) -> Context {
-    Context { source: tuple.source, destination: tuple.destination, protocol: tuple.protocol.0 }
 }
 
 /// Where a packet's payload begins with the cookie.
@@ -329,15 +271,4 @@ fn find_cookie(packet: &Slot, parsed: &Parsed) -> Cookie {
 fn segments(parsed: &Parsed, size: u16) -> u64 {
     let payload = parsed.payload_end.saturating_sub(u32::from(parsed.payload_offset));
     u64::from(payload.div_ceil(u32::from(size.max(1))).max(1))
-}
-
-fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {
-    packet.packet.bytes().get(transport..).is_some_and(|segment| {
-        checksum::transport_checksum_is_valid(
-            key.local.ip(key.ipv6),
-            key.remote.ip(key.ipv6),
-            key.protocol.0,
-            segment,
-        )
-    })
 }

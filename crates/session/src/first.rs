@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use fairway_policy::{CandidateHop, Decision};
-use fairway_types::model::{InterfaceKind, MidFlow};
+use fairway_types::model::{InterfaceKind, MidFlow, UdpTransform};
 use fairway_types::{
     Counter, DropReason, InterfaceId, Now, Outlet, PathId, PeerId, Protocol, RouteId, ServiceId, Slot,
     TenantId, Verdict,
@@ -22,6 +22,7 @@ use crate::room::opens;
 use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
+use crate::vault::Protection;
 
 /// Where a new session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,11 +251,18 @@ impl Engine {
         let mut uuid = [0; 16];
         self.rng.fill_bytes(&mut uuid);
         let arrival = Leg::new(*key, parsed.source, None);
-        self.connect(now, uuid, key, arrival, admission, epoch_of(now), 0, parsed.tcp_flags)
+        let owner = self.owner(&arrival, admission.tenant);
+        let preferred = self.make_room(now, &owner, opens(key.protocol, parsed.tcp_flags))?;
+        let protection = match admission.way {
+            Way::Path(_) => self.new_protection(now, admission.service)?,
+            Way::Host(..) => None,
+        };
+        let (epoch, flags) = (epoch_of(now), parsed.tcp_flags);
+        self.connect(now, uuid, key, arrival, admission, epoch, 0, flags, protection, preferred)
     }
 
-    /// Makes a session out of its first leg and what policy decided: chooses the other leg,
-    /// allocates ports, and inserts it.
+    /// Makes a session that there is room for out of its first leg and what policy decided: chooses
+    /// the other leg, allocates ports, the last ones only for the `preferred`, and inserts it.
     #[expect(clippy::too_many_arguments, reason = "each is a fact of the session that nothing else knows")]
     pub(crate) fn connect(
         &mut self,
@@ -266,16 +274,18 @@ impl Engine {
         epoch: u32,
         source_router: u16,
         first_flags: u8,
+        protection: Option<Protection>,
+        preferred: bool,
     ) -> Result<Index, DropReason> {
-        let owner = self.owner(&arrival, admission.tenant);
-        let preferred = self.make_room(now, &owner, opens(original.protocol, first_flags))?;
         let departure = match admission.way {
             Way::Host(interface, next_hop) => {
                 let key = FlowKey { interface, ..original.reversed() };
                 self.evict_stale(now, &key, admission.tenant, source_router)?;
                 Leg::new(key, next_hop, None)
             }
-            Way::Path(path) => self.waypoint_leg(now, path, original.protocol, epoch, preferred)?,
+            Way::Path(path) => {
+                self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch, preferred)?
+            }
         };
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
         let times = self.snapshot.session_type(admission.service, original.protocol, port);
@@ -288,6 +298,7 @@ impl Engine {
             service: admission.service,
             route: admission.route,
             source_router,
+            protection: protection.and_then(|protection| self.vault.insert(protection)),
             tcp: Tcp::new(first_flags),
             idle_seconds: seconds(times.idle),
             initial_seconds: seconds(times.initial),
@@ -296,7 +307,10 @@ impl Engine {
             created: now.mono,
             active: now.mono,
         };
-        self.insert(now, session).inspect_err(|_| self.release_ports(now, &departure))
+        self.insert(now, session).inspect_err(|_| {
+            self.release_ports(now, &departure);
+            self.vault.remove(session.protection);
+        })
     }
 
     /// A new session replaces one that its own tenant left behind on the same tuple, as after the
@@ -317,16 +331,24 @@ impl Engine {
         Ok(())
     }
 
-    /// A leg to a peer, with a fresh pair of waypoint ports; the last ones are for the `preferred`.
+    /// A leg to a peer, with a fresh pair of waypoint ports: TCP as TCP or as UDP, all else as UDP. The
+    /// last pairs are for the `preferred`.
     pub(crate) fn waypoint_leg(
         &mut self,
         now: Now,
         path_id: PathId,
         protocol: Protocol,
+        protected: bool,
         epoch: u32,
         preferred: bool,
     ) -> Result<Leg, DropReason> {
-        let protocol = protocol.on_waypoints();
+        let Some(model) = self.snapshot.model().path(path_id) else { return Err(DropReason::NoRoute) };
+        let carried = match model.udp_transform {
+            UdpTransform::Encrypted => protected,
+            UdpTransform::Always => true,
+            UdpTransform::Never => false,
+        };
+        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
         let full =
             self.paths.get_mut(path_id.index()).is_some_and(|path| path.pool(protocol).is_full(preferred));
         if full {

@@ -70,11 +70,25 @@ pub(crate) struct Handshake {
     heard_since: Time,
     /// Since when this side has been sending without an answer; zero: it has not.
     silent_since: Time,
+    /// Whether only a message of the initiator's proves that it was told: something changed while it
+    /// was sending packets without metadata anyway.
+    confirm: bool,
+    /// Whether anything was told since it began: a packet without metadata that comes before, behind
+    /// metadata that went ahead, is no answer.
+    told: bool,
 }
 
 impl Handshake {
     pub(crate) const fn new(role: Role) -> Self {
-        Self { role, phase: Phase::Telling, heard: 0, heard_since: Time::ZERO, silent_since: Time::ZERO }
+        Self {
+            role,
+            phase: Phase::Telling,
+            heard: 0,
+            heard_since: Time::ZERO,
+            silent_since: Time::ZERO,
+            confirm: false,
+            told: false,
+        }
     }
 
     pub(crate) const fn phase(&self) -> Phase {
@@ -90,7 +104,10 @@ impl Handshake {
             self.silent_since = now;
         }
         match self.phase {
-            Phase::Telling => Attach::Metadata,
+            Phase::Telling => {
+                self.told = true;
+                Attach::Metadata
+            }
             Phase::Settled if silent != Time::ZERO && now.since(silent) >= SILENCE => {
                 self.restart();
                 self.silent_since = now;
@@ -106,6 +123,7 @@ impl Handshake {
         self.silent_since = Time::ZERO;
         match self.role {
             Role::Initiator => {}
+            Role::Responder if self.confirm || !self.told => {}
             Role::Responder => {
                 self.phase = Phase::Settled;
                 self.heard = 0;
@@ -113,8 +131,8 @@ impl Handshake {
         }
     }
 
-    /// A packet with metadata arrived on the hop.
-    pub(crate) fn received_metadata(&mut self, now: Time) -> Reply {
+    /// A packet with metadata arrived on the hop; `changed` if it tells of a change.
+    pub(crate) fn received_metadata(&mut self, now: Time, changed: bool) -> Reply {
         self.silent_since = Time::ZERO;
         if self.heard == 0 {
             self.heard_since = now;
@@ -126,7 +144,7 @@ impl Handshake {
                 self.phase = Phase::Settled;
                 Reply::Nothing
             }
-            (Role::Initiator, Phase::Settled) if waited => {
+            (Role::Initiator, Phase::Settled) if waited || (changed && self.heard == 1) => {
                 self.heard = 0;
                 Reply::DisableMetadata
             }
@@ -144,11 +162,19 @@ impl Handshake {
     pub(crate) fn disabled(&mut self) {
         self.silent_since = Time::ZERO;
         self.phase = Phase::Settled;
+        self.confirm = false;
+    }
+
+    /// Begins again, because something about the session changed on this side.
+    pub(crate) fn tell_change(&mut self) {
+        self.restart();
+        self.confirm = self.role == Role::Responder;
     }
 
     /// Begins again: the other end asked for it, or this side has something new to say.
     pub(crate) fn restart(&mut self) {
         self.phase = Phase::Telling;
+        self.told = false;
         self.heard = 0;
     }
 }
@@ -168,12 +194,27 @@ mod tests {
         let (mut initiator, mut responder) =
             (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
         assert_eq!(initiator.transmit(START), Attach::Metadata);
-        assert_eq!(responder.received_metadata(START), Reply::Nothing);
+        assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
         assert_eq!(responder.transmit(START), Attach::Metadata);
-        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(START, false), Reply::Nothing);
         assert_eq!(initiator.transmit(START), Attach::Nothing);
         assert_eq!(responder.transmit(START), Attach::Metadata);
         responder.received_plain();
+        assert_eq!(responder.transmit(START), Attach::Nothing);
+    }
+
+    #[test]
+    fn a_change_on_the_responder_is_told_until_the_initiator_confirms_it() {
+        let (mut initiator, mut responder) =
+            (Handshake::new(Role::Initiator), Handshake::new(Role::Responder));
+        initiator.disabled();
+        responder.disabled();
+        responder.tell_change();
+        assert_eq!(responder.transmit(START), Attach::Metadata);
+        responder.received_plain();
+        assert_eq!(responder.transmit(START), Attach::Metadata, "it may have been sent before");
+        assert_eq!(initiator.received_metadata(START, true), Reply::DisableMetadata);
+        responder.disabled();
         assert_eq!(responder.transmit(START), Attach::Nothing);
     }
 
@@ -188,20 +229,20 @@ mod tests {
     fn a_silent_responder_acknowledges_after_five_offers_or_a_second() {
         let mut responder = Handshake::new(Role::Responder);
         for _ in 0..4 {
-            assert_eq!(responder.received_metadata(START), Reply::Nothing);
+            assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
         }
-        assert_eq!(responder.received_metadata(START), Reply::Acknowledge);
-        assert_eq!(responder.received_metadata(START), Reply::Nothing);
-        assert_eq!(responder.received_metadata(later(1000)), Reply::Acknowledge);
+        assert_eq!(responder.received_metadata(START, false), Reply::Acknowledge);
+        assert_eq!(responder.received_metadata(START, false), Reply::Nothing);
+        assert_eq!(responder.received_metadata(later(1000), false), Reply::Acknowledge);
     }
 
     #[test]
     fn an_initiator_with_nothing_to_send_stops_the_answers_after_a_second() {
         let mut initiator = Handshake::new(Role::Initiator);
-        assert_eq!(initiator.received_metadata(START), Reply::Nothing);
-        assert_eq!(initiator.received_metadata(later(500)), Reply::Nothing);
-        assert_eq!(initiator.received_metadata(later(1000)), Reply::DisableMetadata);
-        assert_eq!(initiator.received_metadata(later(1001)), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(START, false), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(500), false), Reply::Nothing);
+        assert_eq!(initiator.received_metadata(later(1000), false), Reply::DisableMetadata);
+        assert_eq!(initiator.received_metadata(later(1001), false), Reply::Nothing);
     }
 
     #[test]

@@ -107,6 +107,13 @@ pub(crate) fn push_ip(
 /// Writes lengths and the transport checksum anew after the packet grew or shrank behind its
 /// transport header. `offset` is where the transport begins.
 pub(crate) fn finish(packet: &mut PacketBuf, offset: usize, to: &FlowKey) -> Result<(), DropReason> {
+    set_lengths(packet, offset, to)?;
+    complete_checksum(packet.bytes_mut(), offset, to);
+    Ok(())
+}
+
+/// Writes lengths anew, but not the transport checksum, which depends on them.
+pub(crate) fn set_lengths(packet: &mut PacketBuf, offset: usize, to: &FlowKey) -> Result<(), DropReason> {
     let total = packet.len();
     let bytes = packet.bytes_mut();
     if to.ipv6 {
@@ -123,7 +130,6 @@ pub(crate) fn finish(packet: &mut PacketBuf, offset: usize, to: &FlowKey) -> Res
         let length = u16::try_from(total - offset).map_err(|_| DropReason::TooBig)?;
         write_u16(bytes, offset + 4, length);
     }
-    complete_checksum(bytes, offset, to);
     Ok(())
 }
 

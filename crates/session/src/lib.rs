@@ -8,16 +8,18 @@
 //!
 //! A packet's way through the code: [`Engine::process`] (`engine`) → `fairway_wire::ip::parse` →
 //! `table` → `established`, or `first` for a host's first packet, or `open` and `peer` for metadata →
-//! `rewrite` → `seal` where the next router has to be told → [`fairway_types::Verdict::Forward`].
+//! `rewrite` → `tell` and `seal` where the next router has to be told → [`fairway_types::Verdict::Forward`].
 //!
-//! Time, randomness and configuration are arguments. Nothing allocates per packet. Session payload
-//! is carried as it is; encrypting it end to end is the business of a layer to come, whose place is
-//! between `rewrite` and `seal`.
+//! Payload is sealed where a session enters the fabric and opened where it leaves (`protect`, `vault`);
+//! protected TCP travels as UDP (`carry`).
+//!
+//! Time, randomness and configuration are arguments. Nothing allocates per packet.
 //!
 //! [`svr-wire`, section 5]: https://datatracker.ietf.org/doc/draft-menon-svr/
 
 mod answer;
 mod budget;
+mod carry;
 mod control;
 mod drops;
 mod engine;
@@ -29,11 +31,14 @@ mod headers;
 mod key;
 mod limits;
 mod liveness;
+mod mss;
 mod names;
 mod open;
 mod path;
 mod peer;
 mod ports;
+mod protect;
+mod quote;
 mod relay;
 mod reload;
 mod rewrite;
@@ -42,7 +47,9 @@ mod seal;
 mod session;
 mod table;
 mod tcp;
+mod tell;
 mod timers;
+mod vault;
 mod view;
 
 pub use drops::{DropExample, DropRecord};
@@ -53,4 +60,4 @@ pub use path::WaypointUsage;
 pub use reload::Applied;
 pub use session::{Side, Uuid};
 pub use tcp::TcpPhase;
-pub use view::{LegView, SessionFilter, SessionRole, SessionView};
+pub use view::{LegView, ProtectionView, SessionFilter, SessionRole, SessionView};

@@ -2,18 +2,23 @@
 //! it may be.
 
 use fairway_peering::reason::unreadable;
-use fairway_types::{Counter, DropReason, Now, Outlet, PathId, PeerId, Slot, TenantId, Verdict};
+use fairway_types::{Counter, DropReason, Now, Outlet, PathId, PeerId, Protocol, Slot, TenantId, Verdict};
 use fairway_wire::ip::{self, Parsed};
-use fairway_wire::svr::{Context, Control, HeaderTlvs, PayloadTlvs};
+use fairway_wire::svr::{self, Context, Control, HeaderTlvs, PayloadTlvs};
+use rand_core::RngCore;
 
+use crate::carry;
 use crate::control::Known;
 use crate::engine::Engine;
+use crate::first::{Admission, Way};
 use crate::handshake::Reply;
 use crate::key::FlowKey;
 use crate::names::Names;
 use crate::open::{self, Opened};
-use crate::session::{Hop, Leg, Side, raise_epoch};
+use crate::room::opens;
+use crate::session::{Hop, Leg, Side};
 use crate::table::Index;
+use crate::vault::{Cover, Offer, Protection};
 
 /// A verified message from a peer, apart from the packet it came in.
 pub(crate) struct Message<'a> {
@@ -23,6 +28,8 @@ pub(crate) struct Message<'a> {
     pub(crate) key: FlowKey,
     pub(crate) header: HeaderTlvs,
     pub(crate) tlvs: PayloadTlvs<'a>,
+    /// The TCP flags of the packet behind the metadata, carried or not; else zero.
+    first_flags: u8,
 }
 
 impl Engine {
@@ -62,7 +69,8 @@ impl Engine {
         let tlvs = PayloadTlvs::parse(section).map_err(unreadable)?;
         self.counters.increment(Counter::MetadataReceived);
         self.counters.add(Counter::UnknownTlvs, u64::from(opened.header.unknown + tlvs.unknown));
-        let message = Message { peer: opened.peer, path, key, header: opened.header, tlvs };
+        let first_flags = first_flags(packet, parsed, opened, &tlvs);
+        let message = Message { peer: opened.peer, path, key, header: opened.header, tlvs, first_flags };
         let known = self.introduce(now, known, &message, parsed, outlet)?;
         if let Some(control) = message.header.control {
             self.control(now, known, &message, control, outlet);
@@ -105,8 +113,13 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<Known, DropReason> {
         if let Some(context) = message.tlvs.forward {
-            let index = self.offered(now, known, message, &context, parsed)?;
-            self.heard_metadata(now, index, Side::Initiator, outlet);
+            let index = self.offered(now, known, message, &context).inspect_err(|reason| {
+                if *reason == DropReason::SessionKeysStale {
+                    self.ask_for_metadata(now, message, parsed, outlet);
+                }
+            })?;
+            self.learn_protection(now, index, Side::Initiator, message)?;
+            self.heard_metadata(now, index, Side::Initiator, message, outlet);
             return Ok(Some((index, Side::Initiator)));
         }
         let Some((index, side)) = known else { return Ok(None) };
@@ -122,14 +135,55 @@ impl Engine {
         if let (Some(hop), Some(epoch)) = (&mut session.leg_mut(side).hop, message.tlvs.epoch) {
             hop.epoch = hop.epoch.max(epoch);
         }
-        self.heard_metadata(now, index, side, outlet);
+        self.learn_protection(now, index, side, message)?;
+        self.heard_metadata(now, index, side, message, outlet);
         Ok(known)
     }
 
-    fn heard_metadata(&mut self, now: Now, index: Index, side: Side, outlet: &mut Outlet<'_>) {
+    /// Takes note of what the metadata of a session says of its payload, and passes on what is new.
+    fn learn_protection(
+        &mut self,
+        now: Now,
+        index: Index,
+        side: Side,
+        message: &Message<'_>,
+    ) -> Result<(), DropReason> {
+        let Some(session) = self.table.get_mut(index) else { return Ok(()) };
+        let Some(protection) = self.vault.get_mut(session.protection) else { return Ok(()) };
+        let tlvs = &message.tlvs;
+        if tlvs.session_key.is_some_and(|value| value != protection.key_value()) {
+            return Err(DropReason::TlvValue);
+        }
+        let cover = match (tlvs.session_encrypted, message.header.modify) {
+            (true, _) => Cover::Sealed,
+            (false, Some(_)) => Cover::Clear,
+            (false, None) => Cover::Undecided,
+        };
+        let new = protection
+            .learn(side, tlvs.sender_salt, cover, now)
+            .map_err(|_| DropReason::SessionKeysFailed)?;
+        if new
+            && !protection.is_end()
+            && let Some(hop) = &mut session.leg_mut(side.other()).hop
+        {
+            hop.handshake.tell_change();
+        }
+        Ok(())
+    }
+
+    fn heard_metadata(
+        &mut self,
+        now: Now,
+        index: Index,
+        side: Side,
+        message: &Message<'_>,
+        outlet: &mut Outlet<'_>,
+    ) {
+        // What protects payload has to be known: the sender goes on until it hears so.
+        let changed = message.header.modify.is_some() || message.tlvs.sender_salt.is_some();
         let Some(session) = self.table.get_mut(index) else { return };
         let Some(hop) = &mut session.leg_mut(side).hop else { return };
-        match hop.handshake.received_metadata(now.mono) {
+        match hop.handshake.received_metadata(now.mono, changed) {
             Reply::Nothing => {}
             Reply::Acknowledge => {
                 let header = HeaderTlvs {
@@ -153,8 +207,12 @@ impl Engine {
         known: Known,
         message: &Message<'_>,
         context: &Context,
-        parsed: &Parsed,
     ) -> Result<Index, DropReason> {
+        let carried = message.tlvs.tcp_syn && context.protocol == Protocol::TCP.0;
+        let expected = if carried { Protocol::UDP } else { Protocol(context.protocol).on_waypoints() };
+        if expected != message.key.protocol {
+            return Err(DropReason::TlvValue);
+        }
         let uuid = message.tlvs.uuid.ok_or(DropReason::TlvMissing)?;
         let epoch = message.tlvs.epoch.ok_or(DropReason::TlvMissing)?;
         match known {
@@ -172,7 +230,7 @@ impl Engine {
             self.move_leg(now, index, message, context, epoch)?;
             return Ok(index);
         }
-        self.accept(now, message, uuid, context, epoch, parsed)
+        self.accept(now, message, uuid, context, epoch)
     }
 
     /// The same session on the same flow: a higher epoch says that somebody on the way lost it.
@@ -191,8 +249,8 @@ impl Engine {
 
     /// Tells the next router again, with an epoch of at least `epoch`.
     pub(crate) fn retell(&mut self, now: Now, index: Index, epoch: u32) {
+        self.raise_epoch(now, index, Side::Responder);
         let Some(session) = self.table.get_mut(index) else { return };
-        raise_epoch(session, Side::Responder, now);
         if let Some(hop) = &mut session.leg_mut(Side::Responder).hop {
             hop.epoch = hop.epoch.max(epoch);
             hop.handshake.restart();
@@ -223,7 +281,8 @@ impl Engine {
     fn choose_ports_again(&mut self, now: Now, index: Index) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index).copied() else { return Ok(()) };
         let Some(hop) = session.leg(Side::Responder).hop else { return Ok(()) };
-        let leg = self.waypoint_leg(now, hop.path, session.protocol(), hop.epoch, true)?;
+        let protected = session.protection.is_some();
+        let leg = self.waypoint_leg(now, hop.path, session.protocol(), protected, hop.epoch, true)?;
         if self.table.rekey(index, Side::Responder, leg.key).is_err() {
             self.release_ports(now, &leg);
             return Err(DropReason::WaypointsExhausted);
@@ -285,14 +344,10 @@ impl Engine {
         uuid: [u8; 16],
         context: &Context,
         epoch: u32,
-        parsed: &Parsed,
     ) -> Result<Index, DropReason> {
         let original = context_tuple(context);
         if !open::is_routable(original.source.ip(), original.destination.ip()) {
             return Err(DropReason::MartianAddress);
-        }
-        if original.protocol.on_waypoints() != message.key.protocol {
-            return Err(DropReason::TlvValue);
         }
         let tenant = self.claimed_tenant(message)?;
         let admission = self.decide(tenant, &original, Some(message.peer))?;
@@ -303,7 +358,35 @@ impl Engine {
             Some(Hop::new(message.path, Side::Initiator, epoch)),
         );
         let source = message.tlvs.source_router.map_or(Names::OWN, |name| self.names.number(name));
-        self.connect(now, uuid, &original, arrival, &admission, epoch, source, parsed.tcp_flags)
+        let flags = message.first_flags;
+        let owner = self.owner(&arrival, tenant);
+        let preferred = self.make_room(now, &owner, opens(original.protocol, flags))?;
+        let protection = self.offered_protection(now, message, &admission)?;
+        self.connect(now, uuid, &original, arrival, &admission, epoch, source, flags, protection, preferred)
+    }
+
+    /// The protection of a session that a peer brings, at its egress or on its way.
+    fn offered_protection(
+        &mut self,
+        now: Now,
+        message: &Message<'_>,
+        admission: &Admission,
+    ) -> Result<Option<Protection>, DropReason> {
+        let tlvs = &message.tlvs;
+        let Some(value) = tlvs.session_key else { return Ok(None) };
+        let salt = tlvs.sender_salt.ok_or(DropReason::TlvMissing)?;
+        let adaptive = !tlvs.session_encrypted || message.header.modify.is_some();
+        let offer = Offer::parse(value, salt, adaptive).ok_or(DropReason::TlvValue)?;
+        match admission.way {
+            Way::Path(_) => Ok(Some(Protection::transit(offer))),
+            Way::Host(..) if !self.is_fresh(offer.salt(), now) => Err(DropReason::SessionKeysStale),
+            Way::Host(..) => {
+                let mut random = [0; 16];
+                self.rng.fill_bytes(&mut random);
+                let egress = Protection::egress(offer, random, self.worker, now);
+                egress.map(Some).map_err(|_| DropReason::SessionKeysFailed)
+            }
+        }
     }
 
     /// The tenant a peer claims for a session, if it may.
@@ -316,6 +399,17 @@ impl Engine {
             Err(DropReason::TenantNotAllowed)
         }
     }
+}
+
+/// The TCP flags of a segment behind its metadata.
+fn first_flags(packet: &Slot, parsed: &Parsed, opened: &Opened, tlvs: &PayloadTlvs<'_>) -> u8 {
+    if !tlvs.tcp_syn || parsed.protocol != Protocol::UDP.0 {
+        return parsed.tcp_flags;
+    }
+    let payload = parsed.payload(packet.packet.bytes());
+    let rest = payload.len().saturating_sub(opened.metadata_len + svr::TAG_LEN);
+    let at = opened.metadata_len + carry::FLAGS_IN_PAYLOAD;
+    if rest > carry::FLAGS_IN_PAYLOAD { payload.get(at).copied().unwrap_or(0) } else { 0 }
 }
 
 fn context_tuple(context: &Context) -> fairway_types::Tuple {

@@ -14,11 +14,9 @@ use fairway_wire::svr::{HeaderTlvs, PayloadTlvs, RelayedError};
 use crate::engine::Engine;
 use crate::headers;
 use crate::key::{End, FlowKey};
-use crate::session::{Session, Side, overhead};
+use crate::quote::{QUOTED, Quote};
+use crate::session::{Leg, Session, Side, overhead};
 use crate::table::Index;
-
-/// How much of a transport header is quoted.
-const QUOTED: usize = 64;
 
 /// The flow on which answers to a quoted packet arrive.
 fn opposite(quoted: &Quoted, interface: InterfaceId) -> FlowKey {
@@ -48,15 +46,15 @@ impl Engine {
         let key = opposite(&quoted, packet.interface);
         let (index, side) = self.table.find(&key).ok_or(DropReason::IcmpErrorUnmatched)?;
         let session = self.table.get(index).ok_or(DropReason::IcmpErrorUnmatched)?;
-        let wrapped = key.protocol != session.protocol();
-        let start = usize::from(quoted.header_len) + if wrapped { headers::UDP_LEN } else { 0 };
-        let transport = view.payload().get(start..).unwrap_or_default();
-        let error = resized(error, session, side);
+        let segment = view.payload().get(usize::from(quoted.header_len)..).unwrap_or_default();
+        let protected = session.protection.is_some();
+        let quote = Quote::new(session, protected, &session.leg(side).key, side.other(), segment);
+        let error = self.resized(error, session, side);
         if !self.may_answer(now) {
             return Err(DropReason::RateLimited);
         }
         self.counters.increment(Counter::IcmpErrorsRelayed);
-        self.relay(now, index, side.other(), parsed.source, error, transport, outlet);
+        self.relay(now, index, side.other(), parsed.source, error, quote.bytes(), outlet);
         Ok(Verdict::Consumed)
     }
 
@@ -75,7 +73,7 @@ impl Engine {
         let relayed = RelayedError::parse(Version::of(issuer), parsed.payload(bytes))
             .map_err(|_| DropReason::MalformedTransport)?;
         let Some(session) = self.table.get(index) else { return Err(DropReason::IcmpErrorUnmatched) };
-        let error = resized(relayed.error, session, side);
+        let error = self.resized(relayed.error, session, side);
         self.counters.increment(Counter::IcmpErrorsRelayed);
         self.relay(now, index, side.other(), issuer, error, relayed.transport, outlet);
         Ok(Verdict::Consumed)
@@ -138,6 +136,27 @@ impl Engine {
         let host = key.remote.ip(key.ipv6);
         self.emit_error(now, key.interface, host, issuer, &error, &quoted[..length], outlet);
     }
+
+    /// A "too big" from one leg's network, in terms of the other leg's packets.
+    fn resized(&self, error: ErrorRepr, session: &Session, from: Side) -> ErrorRepr {
+        let too_big = match error.version {
+            Version::V4 => (error.message_type, error.code) == (3, 4),
+            Version::V6 => error.message_type == 2,
+        };
+        if !too_big {
+            return error;
+        }
+        let mtu = usize::from(u16::from_be_bytes([error.rest[2], error.rest[3]]));
+        let (near, far) = (session.leg(from), session.leg(from.other()));
+        let protection = self.vault.get(session.protection);
+        let growth = protection.map_or(0, |protection| protection.growth(from.other()));
+        let grows =
+            |leg: &Leg, other: &Leg| if leg.hop.is_some() && other.hop.is_none() { growth } else { 0 };
+        let inner = overhead(&near.key, session) + grows(near, far);
+        let outer = overhead(&far.key, session) + grows(far, near);
+        let mtu = (mtu + outer).saturating_sub(inner);
+        ErrorRepr::too_big(error.version, u16::try_from(mtu).unwrap_or(u16::MAX))
+    }
 }
 
 /// The start of the packet as the host sent it: it arrived on `key`.
@@ -162,22 +181,6 @@ fn rebuild(key: &FlowKey, transport: &[u8], buffer: &mut [u8]) -> usize {
     let length = bytes.len().min(buffer.len());
     buffer[..length].copy_from_slice(&bytes[..length]);
     length
-}
-
-/// A "too big" from one leg's network, in terms of the other leg's packets.
-fn resized(error: ErrorRepr, session: &Session, from: Side) -> ErrorRepr {
-    let too_big = match error.version {
-        Version::V4 => (error.message_type, error.code) == (3, 4),
-        Version::V6 => error.message_type == 2,
-    };
-    if !too_big {
-        return error;
-    }
-    let mtu = usize::from(u16::from_be_bytes([error.rest[2], error.rest[3]]));
-    let inner = overhead(&session.leg(from).key, session);
-    let outer = overhead(&session.leg(from.other()).key, session);
-    let mtu = (mtu + outer).saturating_sub(inner);
-    ErrorRepr::too_big(error.version, u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
 /// An error in the terms of the other family (RFC 7915, sections 4.2 and 5.2, for what sessions

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use fairway_crypto::{KeyringEntry, KeyringError};
 use fairway_policy::{CandidateHop, Decision, Snapshot};
 use fairway_types::model::{Limits, RouterModel};
-use fairway_types::{Batch, Counter, InterfaceId, Now, Outlet, PathId, PeerId, RouteId, ServiceId, TenantId};
+use fairway_types::{
+    Batch, Counter, InterfaceId, Now, Outlet, PathId, PeerId, RouteId, ServiceId, Suite, TenantId,
+};
 use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
@@ -140,7 +142,10 @@ impl Engine {
         let mut applied = Applied::default();
         for index in 0..self.table.capacity() as u32 {
             let Some(session) = self.table.get(index) else { continue };
-            if let Some(change) = still_allowed(session, new, renumbering) {
+            let protection = self.vault.get(session.protection).map(|entry| (entry.suite, entry.adaptive));
+            let allowed = still_allowed(session, new, renumbering)
+                .filter(|change| keeps_protection(session, protection, new, change.service));
+            if let Some(change) = allowed {
                 if let Some(session) = self.table.get_mut(index) {
                     change.apply(session);
                 }
@@ -219,6 +224,20 @@ impl Change {
             }
         }
     }
+}
+
+/// Whether a session that enters the fabric here is protected as its service's policy now says. One
+/// that is not ends, and its next packet begins another that is.
+fn keeps_protection(
+    session: &Session,
+    protection: Option<(Suite, bool)>,
+    new: &Snapshot,
+    service: ServiceId,
+) -> bool {
+    let is_ingress = session.leg(Side::Initiator).hop.is_none() && session.leg(Side::Responder).hop.is_some();
+    let model = new.model();
+    let policy = model.services.get(service.index()).and_then(|s| model.security.get(s.security.index()));
+    !is_ingress || policy.and_then(|policy| Some((policy.payload?, policy.adaptive))) == protection
 }
 
 /// Decides again about a session; `None` means it has to end.

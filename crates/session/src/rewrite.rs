@@ -2,13 +2,14 @@
 //!
 //! It is compiled once, when the session is made or moves, and replayed for each packet: addresses
 //! and ports are replaced, TTL falls by one, checksums are updated by difference (RFC 1624). Where
-//! the legs differ in IP family, or one of them carries a portless protocol inside UDP, headers are
+//! the legs differ in IP family, or one of them carries TCP or a portless protocol as UDP, headers are
 //! exchanged too. DSCP and ECN stay. A super-packet is rewritten once.
 
 use fairway_types::{Checksum, DropReason, GsoKind, PacketBuf, Protocol, Slot};
 use fairway_wire::checksum::{self, Delta};
 use fairway_wire::ip::Parsed;
 
+use crate::carry;
 use crate::headers;
 use crate::key::FlowKey;
 
@@ -30,6 +31,10 @@ enum Shape {
     Wrap,
     /// The UDP header is taken off.
     Unwrap,
+    /// TCP becomes TCP as UDP.
+    Carry,
+    /// TCP as UDP becomes TCP again.
+    Restore,
 }
 
 impl Rewrite {
@@ -39,7 +44,12 @@ impl Rewrite {
     /// The rewrite for packets that arrive on `from` and leave by `to`.
     pub(crate) fn compile(from: &FlowKey, to: &FlowKey) -> Self {
         let shape = if from.protocol != to.protocol {
-            if to.protocol == Protocol::UDP { Shape::Wrap } else { Shape::Unwrap }
+            match (from.protocol, to.protocol) {
+                (Protocol::TCP, _) => Shape::Carry,
+                (_, Protocol::TCP) => Shape::Restore,
+                (_, Protocol::UDP) => Shape::Wrap,
+                _ => Shape::Unwrap,
+            }
         } else if from.ipv6 != to.ipv6 {
             Shape::OtherFamily
         } else {
@@ -63,6 +73,19 @@ impl Rewrite {
             Shape::OtherFamily => self.other_family(slot, parsed, to),
             Shape::Wrap => wrap(slot, parsed, to),
             Shape::Unwrap => unwrap(slot, parsed, to),
+            Shape::Carry => {
+                // As TCP to the new addresses first; then everything else is a matter of the header.
+                exchange_ip(&mut slot.packet, parsed, to, Protocol::UDP)?;
+                let offset = headers::ip_len(to.ipv6);
+                self.ports_and_checksum(slot.packet.bytes_mut(), offset, slot.checksum, to, Protocol::TCP);
+                carry::carry(slot, offset)
+            }
+            Shape::Restore => {
+                exchange_ip(&mut slot.packet, parsed, to, Protocol::TCP)?;
+                let offset = headers::ip_len(to.ipv6);
+                self.ports_and_checksum(slot.packet.bytes_mut(), offset, slot.checksum, to, Protocol::UDP);
+                carry::restore(slot, offset, to)
+            }
         }
     }
 
@@ -87,14 +110,27 @@ impl Rewrite {
     /// Ports and checksum of TCP and UDP; other protocols have neither ports nor a reason to change.
     #[inline]
     fn transport(&self, bytes: &mut [u8], offset: usize, checksum: Checksum, to: &FlowKey) {
-        let field = match to.protocol {
+        self.ports_and_checksum(bytes, offset, checksum, to, to.protocol);
+    }
+
+    /// The same for a header that is still that of another protocol.
+    #[inline]
+    fn ports_and_checksum(
+        &self,
+        bytes: &mut [u8],
+        offset: usize,
+        checksum: Checksum,
+        to: &FlowKey,
+        protocol: Protocol,
+    ) {
+        let field = match protocol {
             Protocol::TCP => offset + headers::TCP_CHECKSUM,
             Protocol::UDP => offset + headers::UDP_CHECKSUM,
             _ => return,
         };
         bytes[offset..offset + 2].copy_from_slice(&to.local.port().to_be_bytes());
         bytes[offset + 2..offset + 4].copy_from_slice(&to.remote.port().to_be_bytes());
-        let udp = to.protocol == Protocol::UDP;
+        let udp = protocol == Protocol::UDP;
         headers::update(bytes, field, |sum| match checksum {
             Checksum::Partial => self.addresses.apply_partial(sum),
             // Zero means "none", and stays (RFC 768).

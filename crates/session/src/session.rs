@@ -4,12 +4,15 @@ use core::net::IpAddr;
 
 use fairway_types::{Now, PathId, Protocol, RouteId, ServiceId, TenantId, Time};
 
+use crate::engine::Engine;
 use crate::handshake::{Handshake, Role};
 use crate::headers;
 use crate::key::FlowKey;
 use crate::limits::Standing;
 use crate::rewrite::Rewrite;
+use crate::table::Index;
 use crate::tcp::Tcp;
+use crate::vault::VaultIndex;
 
 /// One end of a session, and the leg that leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +111,8 @@ pub(crate) struct Session {
     pub(crate) tenant: Option<TenantId>,
     /// The router the session entered the fabric by, as an index into the engine's names.
     pub(crate) source_router: u16,
+    /// Where its keys are, if its payload is protected.
+    pub(crate) protection: Option<VaultIndex>,
     pub(crate) uuid: Uuid,
     /// The flow as the initiating host sent it; its interface means nothing here.
     pub(crate) original: FlowKey,
@@ -173,17 +178,33 @@ impl Session {
     }
 }
 
-/// What a leg adds to the transport payload of a packet's end-to-end form, in bytes.
+/// What a leg adds to the transport payload of a packet's end-to-end form, in bytes, protection of
+/// the payload apart. A carried TCP header is as long as any.
 pub(crate) fn overhead(key: &FlowKey, session: &Session) -> usize {
-    let wrapped = key.protocol != session.protocol();
-    headers::ip_len(key.ipv6) + if wrapped { headers::UDP_LEN } else { 0 }
+    headers::ip_len(key.ipv6) + if is_wrapped(key, session) { headers::UDP_LEN } else { 0 }
+}
+
+/// Whether a leg puts a UDP header before a portless protocol.
+pub(crate) fn is_wrapped(key: &FlowKey, session: &Session) -> bool {
+    key.protocol != session.protocol() && session.protocol() != Protocol::TCP
 }
 
 /// A new epoch: higher than the last one, and than any that another router gave the session
 /// earlier, as long as the routers' clocks agree within their time slots.
-pub(crate) fn raise_epoch(session: &mut Session, side: Side, now: Now) {
+fn raise_epoch(session: &mut Session, side: Side, now: Now) {
     if let Some(hop) = &mut session.leg_mut(side).hop {
         hop.epoch = hop.epoch.saturating_add(1).max(epoch_of(now));
+    }
+}
+
+impl Engine {
+    /// Raises the epoch of what is sent by a leg. Toward the responder the keys begin anew, too.
+    pub(crate) fn raise_epoch(&mut self, now: Now, index: Index, side: Side) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        raise_epoch(session, side, now);
+        if side == Side::Responder {
+            self.renew_keys(now, index);
+        }
     }
 }
 

@@ -228,7 +228,7 @@ pub(crate) fn tcp_segment(bytes: &[u8], parsed: &Parsed) -> Segment {
 }
 
 /// The window scale option (RFC 7323, section 2.2).
-fn window_scale(mut options: &[u8]) -> Option<u8> {
+pub(crate) fn window_scale(mut options: &[u8]) -> Option<u8> {
     loop {
         match *options {
             [3, 3, scale, ..] => return Some(scale),

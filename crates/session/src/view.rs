@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use fairway_peering::PathStatus;
 use fairway_policy::Snapshot;
-use fairway_types::{Batch, Counter, Counters, InterfaceId, Now, PathId, PortRange, Protocol, Time, Tuple};
+use fairway_types::{
+    Batch, Counter, Counters, InterfaceId, Now, PathId, PortRange, Protocol, Suite, Time, Tuple,
+};
 
 use crate::drops::DropRecord;
 use crate::engine::Engine;
@@ -66,8 +68,22 @@ pub struct SessionView {
     pub active: Time,
     /// How long until it ends if nothing passes.
     pub expires_in: Duration,
+    /// How its payload is protected, if it is.
+    pub protection: Option<ProtectionView>,
     /// The leg toward the initiator, and the one toward the responder.
     pub legs: [LegView; 2],
+}
+
+/// How the payload of a session is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtectionView {
+    /// The suite.
+    pub suite: Suite,
+    /// Whether what the initiator sends is `sealed`, `clear` because it is encrypted already, or
+    /// `undecided` because there was no payload yet.
+    pub forward: &'static str,
+    /// The same of what the responder sends.
+    pub reverse: &'static str,
 }
 
 /// One leg of a session.
@@ -186,6 +202,11 @@ impl Engine {
             created: session.created,
             active: session.active,
             expires_in: session.deadline().since(now.mono),
+            protection: self.vault.get(session.protection).map(|protection| ProtectionView {
+                suite: protection.suite,
+                forward: protection.cover[0].name(),
+                reverse: protection.cover[1].name(),
+            }),
             legs: Side::BOTH.map(|side| self.leg_view(session.leg(side))),
         }
     }
@@ -235,6 +256,12 @@ impl Engine {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many sessions have protected payload.
+    #[must_use]
+    pub fn protected_count(&self) -> usize {
+        self.vault.len()
     }
 
     /// How many sessions there may be.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
     MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
-    SessionType, Tenant,
+    SessionType, Tenant, UdpTransform,
 };
-use fairway_types::{InterfaceId, IpNet, PeerId, SecurityId, ServiceId, SessionTypeId, TenantId};
+use fairway_types::{InterfaceId, IpNet, PeerId, SecurityId, ServiceId, SessionTypeId, Suite, TenantId};
 
 /// A chain of routers: clients on the first, servers on the last.
 ///
@@ -24,6 +24,12 @@ pub struct Fabric {
     pub ipv6_waypoints: bool,
     /// Whether metadata is encrypted.
     pub encrypt: bool,
+    /// How payload is protected.
+    pub payload: Option<Suite>,
+    /// Whether payload that is encrypted already is left as it is.
+    pub adaptive: bool,
+    /// Which TCP sessions travel as UDP.
+    pub udp_transform: UdpTransform,
     /// Limits of every router.
     pub limits: Limits,
 }
@@ -43,6 +49,9 @@ impl Default for Fabric {
             routers: 2,
             ipv6_waypoints: false,
             encrypt: true,
+            payload: None,
+            adaptive: false,
+            udp_transform: UdpTransform::Encrypted,
             limits: Limits {
                 sessions: 4096,
                 half_open: 1024,
@@ -116,6 +125,8 @@ impl Fabric {
             security: vec![SecurityPolicy {
                 name: "default".into(),
                 encrypt_metadata: self.encrypt,
+                payload: self.payload,
+                adaptive: self.adaptive,
                 origin: String::new(),
             }],
             session_types: session_types(),
@@ -163,6 +174,7 @@ impl Fabric {
                 remote_ports: None,
                 max_waypoints: 50_000,
                 security: SecurityId(0),
+                udp_transform: self.udp_transform,
                 pathway: format!("path-{left}"),
                 bfd: Bfd {
                     desired_tx: Duration::from_secs(1),

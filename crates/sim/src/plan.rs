@@ -109,15 +109,44 @@ pub struct Plan {
     pub sites: Vec<usize>,
     /// Whether metadata is encrypted.
     pub encrypt: bool,
+    /// How payload is protected.
+    pub payload: Payload,
+}
+
+/// How payload is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Not at all.
+    Plain,
+    /// Guarded, and readable on the links.
+    Guarded,
+    /// Encrypted, unless it is already.
+    Encrypted,
+}
+
+impl Payload {
+    const fn leaves(self) -> &'static str {
+        match self {
+            Self::Plain => r#""encrypt":false,"hmac-mode":"disabled""#,
+            Self::Guarded => r#""encrypt":false"#,
+            Self::Encrypted => r#""encrypt":true"#,
+        }
+    }
 }
 
 impl Plan {
+    /// The same with another protection of payload.
+    #[must_use]
+    pub fn with(&self, payload: Payload) -> Self {
+        Self { payload, ..self.clone() }
+    }
+
     /// A chain of `routers`, a site at both ends.
     #[must_use]
     pub fn chain(routers: usize, family: Family, encrypt: bool) -> Self {
         let edges = (1..routers).map(|right| Edge { ends: (right - 1, right), cost: 10, family }).collect();
         let sites = if routers == 1 { vec![0] } else { vec![0, routers - 1] };
-        Self { routers, edges, sites, encrypt }
+        Self { routers, edges, sites, encrypt, payload: Payload::Encrypted }
     }
 
     /// Three routers, each joined to both others, each a site.
@@ -126,7 +155,7 @@ impl Plan {
         let edge = |a, b, cost, family| Edge { ends: (a, b), cost, family };
         let edges =
             vec![edge(0, 1, 10, Family::V4), edge(1, 2, 10, Family::V6), edge(0, 2, 25, Family::Both)];
-        Self { routers: 3, edges, sites: vec![0, 1, 2], encrypt }
+        Self { routers: 3, edges, sites: vec![0, 1, 2], encrypt, payload: Payload::Encrypted }
     }
 
     /// Fifty routers: a ring of five in the core, a tree of nine behind each, each branch joined to
@@ -153,7 +182,7 @@ impl Plan {
             join(7 + core * 9, 5 + (core + 1) % 5 * 9, 40);
         }
         let sites = (0..5).flat_map(|core| [7 + core * 9, 10 + core * 9]).collect();
-        Self { routers: 50, edges, sites, encrypt: true }
+        Self { routers: 50, edges, sites, encrypt: true, payload: Payload::Encrypted }
     }
 
     /// The configuration of the whole authority (RFC 7951 JSON).
@@ -163,9 +192,10 @@ impl Plan {
         let routers: Vec<String> = (0..self.routers).map(|router| self.router(router)).collect();
         format!(
             r#"{{"fairway:authority":{{"name":"sim","tenant":[{{"name":"corp"}},{{"name":"guest"}}],
-"security":[{{"name":"default","encrypt-metadata":{}}}],"session-type":[{TIMEOUTS}],
+"security":[{{"name":"default","encrypt-metadata":{},{}}}],"session-type":[{TIMEOUTS}],
 "service":[{}],"router":[{}]}}}}"#,
             self.encrypt,
+            self.payload.leaves(),
             services.join(","),
             routers.join(",")
         )

@@ -19,7 +19,7 @@ use crate::wiretap::Wiretap;
 /// Clients of each tenant at each site.
 const CLIENTS: u8 = 2;
 /// The largest payload that fits every link, whatever the family of its waypoints.
-const LARGEST: usize = 1500 - 40 - 20 - 16;
+const LARGEST: usize = 1500 - 40 - 20 - 16 - 24;
 /// How often a client that is denied tries.
 const DENIED_TRIES: u32 = 3;
 
@@ -78,7 +78,7 @@ impl World {
             .collect();
         let mut secret: Vec<IpAddr> = secret.into_iter().collect();
         secret.sort_unstable();
-        network.wiretap = Some(Wiretap::new(&secret, plan.encrypt));
+        network.wiretap = Some(Wiretap::new(&secret, plan.encrypt).payload(plan.payload));
         network.run(12_000);
         Self {
             network,
@@ -353,7 +353,7 @@ impl World {
         while self.conversations.iter().any(|c| !c.done) {
             let open = self.conversations.iter().filter(|c| !c.done);
             let open: Vec<String> = open.map(Conversation::brief).collect();
-            assert!(self.now() < end, "{}: stuck: {open:#?}", self.label());
+            assert!(self.now() < end, "{}: stuck: {open:#?}: {:#?}", self.label(), self.drops());
             self.run(200);
         }
         self.run(1000);

@@ -10,7 +10,8 @@ use fairway_session::SessionFilter;
 use fairway_sim::fabric::{GUEST, LAN};
 use fairway_sim::packet::Packet;
 use fairway_sim::{Fabric, HostId, Network, NodeId};
-use fairway_types::{Counter, DropReason};
+use fairway_types::model::UdpTransform;
+use fairway_types::{Counter, DropReason, Suite};
 
 struct Scene {
     network: Network,
@@ -77,13 +78,31 @@ fn address(ipv6: bool, site: u16) -> IpAddr {
     if ipv6 { IpAddr::from([0xfd00, site, 0, 0, 0, 0, 0, 9]) } else { IpAddr::from([10, site as u8, 0, 9]) }
 }
 
+/// Every way to protect payload.
+fn protections() -> impl Iterator<Item = (Option<Suite>, bool)> {
+    let always = Suite::ALL.into_iter().map(|suite| (Some(suite), false));
+    [(None, false), (Some(Suite::Aes256Gcm), true)].into_iter().chain(always)
+}
+
 fn every_shape(test: impl Fn(Scene)) {
     for routers in 1..=4 {
         for ipv6 in [false, true] {
             for ipv6_waypoints in [false, true] {
-                for encrypt in [false, true] {
-                    let fabric = Fabric { routers, ipv6_waypoints, encrypt, ..Fabric::default() };
-                    test(Scene::new(fabric, ipv6));
+                for (payload, adaptive) in protections() {
+                    for udp_transform in [UdpTransform::Encrypted, UdpTransform::Always, UdpTransform::Never]
+                    {
+                        let encrypt = payload.is_none();
+                        let fabric = Fabric {
+                            routers,
+                            ipv6_waypoints,
+                            encrypt,
+                            payload,
+                            adaptive,
+                            udp_transform,
+                            ..Fabric::default()
+                        };
+                        test(Scene::new(fabric, ipv6));
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use fairway_sim::forge::Forger;
 use fairway_sim::network::shared_key;
 use fairway_sim::packet::Packet;
-use fairway_sim::plan::{DRAIN_MILLIS, Family, Server, client_address};
+use fairway_sim::plan::{DRAIN_MILLIS, Family, Payload, Server, client_address};
 use fairway_sim::wiretap::Wiretap;
 use fairway_sim::{Faults, NodeId, Plan, Topology, World};
 use fairway_types::DropReason;
@@ -21,15 +21,24 @@ fn seeds(count: u64) -> Vec<u64> {
 }
 
 struct Stage {
-    plan: Plan,
-    topology: Topology,
+    /// By how payload is protected.
+    sets: [(Plan, Topology); 3],
     conversations: usize,
 }
 
 impl Stage {
     fn new(plan: Plan, conversations: usize) -> Self {
-        let topology = plan.topology();
-        Self { plan, topology, conversations }
+        let sets = [Payload::Encrypted, Payload::Guarded, Payload::Plain].map(|payload| {
+            let plan = plan.with(payload);
+            let topology = plan.topology();
+            (plan, topology)
+        });
+        Self { sets, conversations }
+    }
+
+    /// The seed chooses the protection, too.
+    fn set(&self, seed: u64) -> &(Plan, Topology) {
+        &self.sets[seed as usize % 3]
     }
 }
 
@@ -48,7 +57,8 @@ static FIFTY: LazyLock<Stage> = LazyLock::new(|| Stage::new(Plan::fifty(), 100))
 
 /// Without faults: nothing is lost, and nothing is dropped but what is denied.
 fn calm(stage: &Stage, seed: u64) {
-    let mut world = World::new(&stage.plan, &stage.topology, seed);
+    let (plan, topology) = stage.set(seed);
+    let mut world = World::new(plan, topology, seed);
     let before = world.network.all_books();
     world.converse(stage.conversations, 5000);
     world.run(5000);
@@ -61,7 +71,7 @@ fn calm(stage: &Stage, seed: u64) {
     assert!(world.delivered() > 100, "SEED={seed}: hosts were busy");
     for (node, before) in before.iter().enumerate() {
         let dropped = world.network.books(NodeId(node)).dropped_since(before);
-        let denied = world.denied_at(&stage.plan, NodeId(node));
+        let denied = world.denied_at(plan, NodeId(node));
         let expected: Vec<_> =
             (denied > 0).then_some((DropReason::AccessDenied, denied)).into_iter().collect();
         assert_eq!(dropped, expected, "SEED={seed}: on router {node}");
@@ -79,7 +89,8 @@ enum Change {
 
 /// With faults that the seed chooses, then without: whatever is allowed gets through in the end.
 fn storm(stage: &Stage, seed: u64) {
-    let mut world = World::new(&stage.plan, &stage.topology, seed);
+    let (plan, topology) = stage.set(seed);
+    let mut world = World::new(plan, topology, seed);
     let mut chosen = |most: usize| if world.below(2) == 0 { 0 } else { world.below(most) as u32 };
     let faults = Faults {
         loss: chosen(60),
@@ -91,8 +102,8 @@ fn storm(stage: &Stage, seed: u64) {
     let (restarts, cuts, reloads) = (chosen(4), chosen(3), chosen(6));
     world.set_faults(faults);
     world.converse(stage.conversations, 8000);
-    let routers = stage.topology.models.len();
-    let links = stage.topology.links.len();
+    let routers = topology.models.len();
+    let links = topology.links.len();
     let mut changes: Vec<(u64, usize, Change)> = Vec::new();
     for (change, count, of) in
         [(Change::Restart, restarts, routers), (Change::Cut, cuts, links), (Change::Reload, reloads, routers)]
@@ -117,7 +128,7 @@ fn storm(stage: &Stage, seed: u64) {
             Change::Cut => world.network.set_cut(which, true),
             Change::Mend => world.network.set_cut(which, false),
             Change::Reload => {
-                world.network.reload(node, stage.topology.models[node.0].clone());
+                world.network.reload(node, topology.models[node.0].clone());
             }
         }
     }
@@ -169,7 +180,8 @@ fn fifty_routers_with_faults() {
 #[should_panic(expected = "got what nobody sent")]
 fn the_reference_model_sees_what_nobody_sent() {
     let stage = &CHAINS[1];
-    let mut world = World::new(&stage.plan, &stage.topology, 1);
+    let (plan, topology) = stage.set(1);
+    let mut world = World::new(plan, topology, 1);
     let mut forger = Forger::new(&shared_key("r0", "r1"), "r0", "r1", [9; 16]);
     let context = Context {
         source: SocketAddr::new(client_address(0, false), 5000),
@@ -185,9 +197,9 @@ fn the_reference_model_sees_what_nobody_sent() {
     };
     let header = forger.header();
     let message = forger.seal(&header, &tlvs, b"forged", world.network.clock().unix);
-    let path = &stage.topology.models[0].paths[0];
+    let path = &topology.models[0].paths[0];
     let (from, to) = (SocketAddr::new(path.local, 20_000), SocketAddr::new(path.remote, 30_001));
-    let [_, (node, interface)] = stage.topology.links[0].ends;
+    let [_, (node, interface)] = topology.links[0].ends;
     world.network.inject(node, interface, Packet::udp(from, to, &message).bytes());
     world.run(100);
 }

@@ -71,6 +71,18 @@ counters! {
     ControlSent = "control-sent",
     /// Control messages received and processed (TLV 24).
     ControlReceived = "control-received",
+    /// Payloads sealed where their session enters the fabric.
+    PayloadsSealed = "payloads-sealed",
+    /// Payloads verified, and decrypted, where their session leaves the fabric.
+    PayloadsOpened = "payloads-opened",
+    /// Directions of sessions left as they are because they are encrypted already.
+    DirectionsClear = "directions-clear",
+    /// Directions of sessions sealed because they are not encrypted already.
+    DirectionsSealed = "directions-sealed",
+    /// Sessions whose keys began anew because a router on the way may have lost its state.
+    SessionKeysRenewed = "session-keys-renewed",
+    /// SYNs whose maximum segment size was lowered to fit the fabric.
+    SegmentSizesLowered = "segment-sizes-lowered",
     /// ICMP errors made by this router.
     IcmpErrorsSent = "icmp-errors-sent",
     /// ICMP errors relayed to the session they belong to.

@@ -133,6 +133,16 @@ drop_reasons! {
         MetadataUnexpected = "metadata-unexpected",
         /// A path move with an epoch that is not higher than the session's.
         StaleEpoch = "stale-epoch",
+        /// A payload whose tag is wrong: changed on the way, made for another session or direction, or
+        /// not sealed at all.
+        PayloadForged = "payload-forged",
+        /// A payload that was already received once, or is too old to tell.
+        PayloadReplayed = "payload-replayed",
+        /// A payload that came before the metadata that tells its keys, which was asked for.
+        PayloadUnannounced = "payload-unannounced",
+        /// A session whose keys are older than what this router remembers of it; fresh ones were asked
+        /// for. Often after a restart; without one, clocks differ by more than 30 seconds.
+        SessionKeysStale = "session-keys-stale",
         /// A genuine message whose BFD packet RFC 5880 says to discard, such as one for a session
         /// before this router's restart.
         BfdInvalid = "bfd-invalid",
@@ -161,6 +171,8 @@ drop_reasons! {
         SessionRateLimit = "session-rate-limit",
         /// First packets and control messages of peers arrive faster than they may.
         RateLimited = "rate-limited",
+        /// The keys of a session could not be made, or are used up.
+        SessionKeysFailed = "session-keys-failed",
         /// No room for another packet of the router's own making.
         OutputFull = "output-full",
         /// The next hop did not answer ARP or neighbour discovery.

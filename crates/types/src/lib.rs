@@ -9,6 +9,7 @@ pub mod ids;
 pub mod model;
 pub mod net;
 pub mod packet;
+pub mod suite;
 pub mod time;
 
 pub use counters::{Counter, Counters};
@@ -17,4 +18,5 @@ pub use ids::{InterfaceId, PathId, PeerId, RouteId, SecurityId, ServiceId, Sessi
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use net::{PortRange, Protocol, Tuple};
 pub use packet::{Batch, Checksum, Egress, Gso, GsoKind, Outlet, PacketBuf, Slot, Verdict};
+pub use suite::Suite;
 pub use time::{Now, Time};

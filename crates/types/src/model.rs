@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::ids::{InterfaceId, PathId, PeerId, RouteId, SecurityId, ServiceId, SessionTypeId, TenantId};
 use crate::net::{PortRange, Protocol};
+use crate::suite::Suite;
 
 /// Everything one router needs to know, from one version of the authority's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +138,10 @@ pub struct SecurityPolicy {
     pub name: String,
     /// Whether metadata is encrypted on paths that use this policy. It is always signed.
     pub encrypt_metadata: bool,
+    /// How the payload of sessions of services that use this policy is protected, end to end.
+    pub payload: Option<Suite>,
+    /// Whether payload that is encrypted already is left as it is.
+    pub adaptive: bool,
     /// Where it is configured.
     pub origin: String,
 }
@@ -258,12 +263,26 @@ pub struct PeerPath {
     pub max_waypoints: u32,
     /// How metadata is protected.
     pub security: SecurityId,
+    /// Which TCP sessions travel as UDP.
+    pub udp_transform: UdpTransform,
     /// Opaque name of the path, sent in TLV 19: 1–255 bytes.
     pub pathway: String,
     /// Liveness detection.
     pub bfd: Bfd,
     /// Where it is configured.
     pub origin: String,
+}
+
+/// Which TCP sessions travel as UDP on a peer path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UdpTransform {
+    /// Those whose payload is protected.
+    #[default]
+    Encrypted,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// BFD timing on a peer path (RFC 5880).

@@ -6,6 +6,7 @@
 //!
 //! * [`ip::parse`] reads what the fast path needs of a packet in one pass.
 //! * [`svr`] reads and writes session metadata.
+//! * [`recognise`] tells payload that is encrypted already.
 //! * [`segment`] cuts super-packets.
 //! * The other modules are views of one header each, for slow paths and emitters.
 #![no_std]
@@ -21,6 +22,7 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod recognise;
 pub mod segment;
 pub mod svr;
 pub mod tcp;
@@ -34,6 +36,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPsec encapsulating security payload.
+    pub const ESP: u8 = 50;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
 }

@@ -152,6 +152,7 @@ pub fn table(sessions: &[Session]) -> String {
         Column::text("SOURCE"),
         Column::text("DESTINATION"),
         Column::name("PATH"),
+        Column::text("PAYLOAD"),
         Column::number("SENT"),
         Column::number("RECEIVED"),
         Column::text("UUID"),
@@ -164,12 +165,43 @@ pub fn table(sessions: &[Session]) -> String {
             end(session.source, &session.protocol),
             end(session.destination, &session.protocol),
             format!("{}→{}", side(&session.initiator), side(&session.responder)),
+            payload(session),
             units::bytes(session.forward.bytes),
             units::bytes(session.reverse.bytes),
             session.uuid.chars().take(SHORT_UUID).collect(),
         ]);
     }
     table.render()
+}
+
+/// How payload is protected, in a word.
+fn payload(session: &Session) -> String {
+    let Some(protection) = &session.protection else { return "plain".to_owned() };
+    let ways = [&protection.forward, &protection.reverse];
+    if ways.iter().any(|way| *way == "sealed") {
+        protection
+            .cipher
+            .split('-')
+            .find(|part| ["gcm", "cbc", "hmac"].contains(part))
+            .unwrap_or("sealed")
+            .to_owned()
+    } else if ways.iter().any(|way| *way == "clear") {
+        "clear".to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// How payload is protected, in full.
+fn payload_in_full(session: &Session) -> String {
+    let Some(protection) = &session.protection else { return "travels as it is".to_owned() };
+    let say = |way: &str| match way {
+        "clear" => "encrypted by the hosts already, and left so".to_owned(),
+        "undecided" => "none seen yet".to_owned(),
+        _ => protection.cipher.clone(),
+    };
+    let [forward, reverse] = [&protection.forward, &protection.reverse].map(|way| say(way));
+    if forward == reverse { forward } else { format!("sent: {forward}; received: {reverse}") }
 }
 
 /// Whom a leg leads to: a peer, or the hosts behind an interface.
@@ -202,6 +234,7 @@ pub fn detail(session: &Session) -> String {
         ("from", leg(&session.initiator)),
         ("to", leg(&session.responder)),
         ("route", or_none(&session.route)),
+        ("payload", payload_in_full(session)),
         ("sent", traffic(&session.forward)),
         ("received", traffic(&session.reverse)),
         (

@@ -43,6 +43,7 @@ fn peer_leg(peer: &str) -> Leg {
 
 fn session(service: &str, ends: [&str; 2]) -> Session {
     Session {
+        protection: None,
         uuid: "0a1b2c3d-4e5f-4678-9abc-def012345678".into(),
         tenant: Some("corp".into()),
         service: service.into(),

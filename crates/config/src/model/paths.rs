@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairway_types::PeerId;
-use fairway_types::model::{Bfd, Peer, PeerPath};
+use fairway_types::model::{Bfd, Peer, PeerPath, UdpTransform};
 
 use super::{Builder, interface_path};
 use crate::elements;
@@ -53,6 +53,7 @@ pub(super) fn build(
             remote_ports: spec.port_range.and_then(elements::WaypointRange::range),
             max_waypoints: spec.max_way_points,
             security: builder.security(spec.security),
+            udp_transform: udp_transform(spec.udp_transform),
             pathway: pathway(&builder.router.name, spec, name),
             bfd: bfd(spec.bfd),
             origin: origins.of(spec, name),
@@ -109,6 +110,14 @@ fn pathway(router: &str, spec: &PathSpec, peer: &str) -> String {
             format!("{neighborhood}:{router}/{interface}-{peer}/{other}{family}")
         }
         None => format!("adjacency:{router}/{interface}-{peer}/{}", spec.remote),
+    }
+}
+
+const fn udp_transform(transform: elements::UdpTransform) -> UdpTransform {
+    match transform {
+        elements::UdpTransform::Encrypted => UdpTransform::Encrypted,
+        elements::UdpTransform::Always => UdpTransform::Always,
+        elements::UdpTransform::Never => UdpTransform::Never,
     }
 }
 

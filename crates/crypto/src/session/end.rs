@@ -3,12 +3,12 @@
 use core::fmt;
 use core::ops::Range;
 
-use fairway_types::Time;
+use fairway_types::{Suite, Time};
 
 use super::inbound::{Inbound, Unopened};
 use super::keys::Derivation;
 use super::outbound::{Exhausted, Outbound};
-use super::{Direction, SessionSecret, Suite};
+use super::{Direction, SessionSecret};
 use crate::hop::{CryptoError, SALT_LENGTH};
 
 /// The keys and counters of a session at its ingress or egress.
@@ -26,8 +26,8 @@ pub struct End {
 impl End {
     /// The end of a session that sends in a direction.
     ///
-    /// `salt` must be random and new. `worker` tells apart counters of several senders that share
-    /// keys; see [`Self::set_worker`].
+    /// `salt` is a new [`super::sender_salt`]. `worker` tells apart counters of several senders that share
+    /// keys.
     ///
     /// # Errors
     /// [`CryptoError`] when the library has no memory left.
@@ -50,6 +50,12 @@ impl End {
         self.suite
     }
 
+    /// The direction that this end seals.
+    #[must_use]
+    pub const fn sends(&self) -> Direction {
+        self.sends
+    }
+
     /// The secret, for TLV 46.
     #[must_use]
     pub const fn secret(&self) -> &SessionSecret {
@@ -68,15 +74,15 @@ impl End {
         self.inbound.has_keys()
     }
 
-    /// Starts the sending side anew, under a salt made of random bytes: whoever lost its replay
-    /// window on the way refuses everything sealed before.
+    /// Starts the sending side anew, under a new [`super::sender_salt`] whose first key phase is set
+    /// here: whoever lost its replay window on the way refuses everything sealed before.
     ///
     /// # Errors
     /// [`CryptoError`]; nothing has changed then.
-    pub fn renew(&mut self, mut random: [u8; SALT_LENGTH], worker: u8, now: Time) -> Result<(), CryptoError> {
-        random[SALT_LENGTH - 1] = self.outbound.phase().wrapping_add(1);
+    pub fn renew(&mut self, mut salt: [u8; SALT_LENGTH], worker: u8, now: Time) -> Result<(), CryptoError> {
+        salt[SALT_LENGTH - 1] = self.outbound.phase().wrapping_add(1);
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
-        self.outbound = Outbound::new(&of, random, worker, now)?;
+        self.outbound = Outbound::new(&of, salt, worker, now)?;
         Ok(())
     }
 

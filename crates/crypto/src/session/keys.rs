@@ -8,9 +8,10 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hkdf, hmac};
+use fairway_types::Suite;
 use zeroize::Zeroizing;
 
-use super::{COUNTER_LENGTH, Direction, SessionSecret, Suite};
+use super::{COUNTER_LENGTH, Direction, SessionSecret};
 use crate::hop::{CryptoError, IV_LENGTH, SALT_LENGTH, TAG_LENGTH};
 
 /// Bytes of the part of a GCM nonce that is derived; the counter is the rest.

@@ -16,7 +16,10 @@ mod outbound;
 
 use core::fmt;
 
+pub use fairway_types::Suite;
 use zeroize::Zeroize;
+
+use crate::hop::SALT_LENGTH;
 
 pub use end::End;
 pub use inbound::Unopened;
@@ -27,81 +30,6 @@ pub const SECRET_LENGTH: usize = 32;
 
 /// Bytes of the counter that every packet bears.
 const COUNTER_LENGTH: usize = 8;
-
-/// How payload is protected. The absence of a suite means: not at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite {
-    /// Authenticated, not encrypted: counter ‖ P ‖ HMAC-SHA256-128.
-    HmacSha256,
-    /// IV ‖ AES-128-CBC(P, PKCS#7) ‖ HMAC-SHA256-128.
-    Aes128Cbc,
-    /// IV ‖ AES-256-CBC(P, PKCS#7) ‖ HMAC-SHA256-128.
-    Aes256Cbc,
-    /// Counter ‖ AES-256-GCM(P) ‖ tag.
-    Aes256Gcm,
-}
-
-impl Suite {
-    /// All suites.
-    pub const ALL: [Self; 4] = [Self::HmacSha256, Self::Aes128Cbc, Self::Aes256Cbc, Self::Aes256Gcm];
-
-    /// The number in front of the secret in TLV 46 (F).
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::HmacSha256 => 1,
-            Self::Aes128Cbc => 2,
-            Self::Aes256Cbc => 3,
-            Self::Aes256Gcm => 4,
-        }
-    }
-
-    /// The suite of a number.
-    #[must_use]
-    pub fn of_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.number() == number)
-    }
-
-    /// The name in configurations, on screens and in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HmacSha256 => "hmac-sha256-128",
-            Self::Aes128Cbc => "aes-cbc-128",
-            Self::Aes256Cbc => "aes-cbc-256",
-            Self::Aes256Gcm => "aes-gcm-256",
-        }
-    }
-
-    /// Whether payload is hidden, and not only guarded against change.
-    #[must_use]
-    pub const fn encrypts(self) -> bool {
-        !matches!(self, Self::HmacSha256)
-    }
-
-    const fn is_cbc(self) -> bool {
-        matches!(self, Self::Aes128Cbc | Self::Aes256Cbc)
-    }
-
-    /// Bytes that protection puts in front of a payload.
-    #[must_use]
-    pub const fn front(self) -> usize {
-        if self.is_cbc() { crate::hop::IV_LENGTH } else { COUNTER_LENGTH }
-    }
-
-    /// Bytes that protection puts behind a payload of `length` bytes.
-    #[must_use]
-    pub const fn back(self, length: usize) -> usize {
-        let padding = if self.is_cbc() { crate::hop::padded_length(length) - length } else { 0 };
-        padding + crate::hop::TAG_LENGTH
-    }
-
-    /// By how many bytes protection makes any payload longer, at most.
-    #[must_use]
-    pub const fn max_overhead(self) -> usize {
-        self.front() + self.back(0)
-    }
-}
 
 /// Which way a packet of a session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +86,23 @@ impl fmt::Debug for SessionSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionSecret(redacted)")
     }
+}
+
+/// A sender salt made of random bytes: eleven of them, the wall clock in seconds, and the first key
+/// phase. The time lets a router that has no replay window refuse a salt that others have used.
+#[must_use]
+pub fn sender_salt(random: [u8; SALT_LENGTH], unix: u64) -> [u8; SALT_LENGTH] {
+    let mut salt = random;
+    let seconds = u32::try_from(unix).unwrap_or(u32::MAX).to_be_bytes();
+    salt[11..15].copy_from_slice(&seconds);
+    salt
+}
+
+/// When a sender salt was made: wall clock in seconds.
+#[must_use]
+pub fn salt_made_at(salt: &[u8; SALT_LENGTH]) -> u64 {
+    let [.., a, b, c, d, _] = *salt;
+    u64::from(u32::from_be_bytes([a, b, c, d]))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ fn path(side: usize, number: u8, bfd: Bfd) -> PeerPath {
         remote_ports: None,
         max_waypoints: 1000,
         security: SecurityId(u16::from(number) % 2),
+        udp_transform: model::UdpTransform::Encrypted,
         pathway: format!("wan{number}"),
         bfd,
         origin: String::new(),
@@ -50,6 +51,8 @@ fn model_of(side: usize) -> RouterModel {
     let policy = |name: &str, encrypt_metadata| SecurityPolicy {
         name: name.into(),
         encrypt_metadata,
+        payload: None,
+        adaptive: false,
         origin: String::new(),
     };
     let session_type = SessionTypeId(0);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant, Transport,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant, Transport, UdpTransform,
 };
 use fairway_types::{
     InterfaceId, PeerId, PortRange, Protocol, SecurityId, ServiceId, SessionTypeId, TenantId,
@@ -27,6 +27,8 @@ pub fn empty() -> RouterModel {
         security: vec![SecurityPolicy {
             name: "internal".to_owned(),
             encrypt_metadata: true,
+            payload: None,
+            adaptive: false,
             origin: "/security[name='internal']".to_owned(),
         }],
         session_types: vec![
@@ -171,6 +173,7 @@ pub fn path(model: &mut RouterModel, peer: PeerId, local: &str, remote: &str, co
         remote_ports: None,
         max_waypoints: 50_000,
         security: SecurityId(0),
+        udp_transform: UdpTransform::Encrypted,
         pathway: format!("{local}-{remote}"),
         bfd: Bfd {
             desired_tx: Duration::from_secs(1),

@@ -108,6 +108,9 @@ pub struct Session {
     pub route: Option<String>,
     /// The router it entered the fabric by.
     pub ingress_router: Option<String>,
+    /// How its payload is protected between ingress and egress; absent when it is not.
+    #[serde(default)]
+    pub protection: Option<Protection>,
     /// The leg toward the source.
     pub initiator: Leg,
     /// The leg toward the destination.
@@ -122,6 +125,18 @@ pub struct Session {
     pub idle_seconds: f64,
     /// In how long it ends if nothing more comes.
     pub remaining_seconds: f64,
+}
+
+/// How the payload of a session is protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    /// `aes-gcm-256`, `aes-cbc-256`, `aes-cbc-128` or `hmac-sha256-128`.
+    pub cipher: String,
+    /// What becomes of what the source sends: `sealed`, `clear` because it is encrypted already, or
+    /// `undecided` before the first payload.
+    pub forward: String,
+    /// The same of what the destination sends.
+    pub reverse: String,
 }
 
 /// One side of a session, as its packets look on the wire there.

@@ -17,7 +17,7 @@ use fairway_session::Engine;
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
     MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
-    SessionType, Tenant,
+    SessionType, Tenant, UdpTransform,
 };
 use fairway_types::{
     Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, TenantId,
@@ -168,8 +168,13 @@ fn model(sessions: u32, encrypt: bool, router: u8) -> RouterModel {
     let far = router == 1;
     let waypoints = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
     let (local, remote) = (waypoints[usize::from(router)], waypoints[usize::from(1 - router)]);
-    let security =
-        SecurityPolicy { name: "default".into(), encrypt_metadata: encrypt, origin: String::new() };
+    let security = SecurityPolicy {
+        name: "default".into(),
+        encrypt_metadata: encrypt,
+        payload: None,
+        adaptive: false,
+        origin: String::new(),
+    };
     let target = if far { RouteTarget::Local } else { RouteTarget::Peer(PeerId(0)) };
     let kinds = [("tcp", 1900), ("udp", 180)];
     RouterModel {
@@ -227,6 +232,7 @@ fn path(local: IpAddr, remote: IpAddr) -> PeerPath {
         remote_ports: None,
         max_waypoints: 4_000_000,
         security: SecurityId(0),
+        udp_transform: UdpTransform::Encrypted,
         pathway: "internet".into(),
         bfd: Bfd {
             desired_tx: Duration::from_secs(1),

@@ -6,8 +6,8 @@
 //! ledger is made of a router's limits and quotas and nothing else, so that each of several workers
 //! can have one with its share.
 //!
-//! Sources that have a session with an answer are preferred: of the router and of each tenant, the
-//! last eighth of the room and the last quarter of the tokens are for them. Forged sources never get
+//! Sources that have a session with an answer are preferred: the last eighth of a tenant's room, and
+//! the last quarter of its tokens and of the router's, are for them. Forged sources never get
 //! an answer, so however many there are, they do not keep real ones from new sessions.
 //!
 //! What happens at a limit is the engine's decision (`room`): at one for sessions or half-open ones,
@@ -231,7 +231,8 @@ impl Ledger {
             }
         }
         self.tenant_mut(owner.tenant).check(opening, preferred).map_err(|kind| Limit { scope, kind })?;
-        self.router.check(opening, preferred).map_err(of_router)?;
+        // Tenants keep room for those with answers; together they may fill the whole table.
+        self.router.check(opening, true).map_err(of_router)?;
         Ok(preferred)
     }
 

@@ -7,5 +7,6 @@ mod hosts;
 mod limits;
 mod messages;
 mod parsing;
+mod payload;
 mod replays;
 mod scene;

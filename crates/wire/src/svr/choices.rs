@@ -32,6 +32,9 @@ pub const MAX_PATHWAY_LEN: usize = 255;
 /// Most bytes of the inner transport header that a relayed ICMP error carries (F).
 pub const MAX_RELAYED_LEN: usize = 64;
 
+/// Bytes of the value of TLV 46 in the payload section: the number of a suite, and a secret (F).
+pub const SESSION_KEY_LEN: usize = 33;
+
 /// TLV types.
 pub mod tlv {
     /// Header: the packet is one piece of a larger one.

@@ -21,7 +21,7 @@ mod values;
 
 pub use choices::{
     BFD_PORT, BLOCK_LEN, COOKIE, HEADER_LEN, IV_LEN, MAX_HEADER_LEN, MAX_NAME_LEN, MAX_PATHWAY_LEN,
-    MAX_RELAYED_LEN, MAX_TLVS, TAG_LEN, TIME_SLOT_SECONDS, TLV_HEADER_LEN, VERSION, tlv,
+    MAX_RELAYED_LEN, MAX_TLVS, SESSION_KEY_LEN, TAG_LEN, TIME_SLOT_SECONDS, TLV_HEADER_LEN, VERSION, tlv,
 };
 pub use header::{Header, emit_header, encrypted_len, starts_with_cookie};
 pub use header_tlvs::HeaderTlvs;

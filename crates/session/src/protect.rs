@@ -1,0 +1,369 @@
+//! Payload at the edge of the fabric: sealed where it enters, opened where it leaves.
+//!
+//! Each direction of a session decides for itself, before its first byte of payload leaves, whether
+//! the payload is encrypted already ([`fairway_wire::recognise`]); a decision is told in metadata
+//! and never taken back. TCP headers stay readable on the way, and are authenticated with the
+//! payload. A native TCP segment without payload bears no tag; a carried one does.
+
+use core::time::Duration;
+
+use fairway_crypto::session::{Direction, End, Unopened, salt_made_at, sender_salt};
+use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
+use fairway_wire::ip::{self, Parsed};
+use fairway_wire::recognise;
+use rand_core::RngCore;
+
+use crate::carry;
+use crate::engine::Engine;
+use crate::headers;
+use crate::key::FlowKey;
+use crate::mss;
+use crate::session::{Session, Side};
+use crate::table::Index;
+use crate::tcp::flags;
+use crate::vault::{Cover, Place, Protection, Salt};
+
+/// How old a sender salt may become while it is still being told, in seconds.
+const FRESH: u64 = 4;
+/// How old a salt may be that is the first one known of a session, in seconds: time for a path of
+/// several routers, whose clocks differ.
+const ACCEPTABLE: u64 = 30;
+
+/// How long after a direction was decided to be sealed an acknowledgement is accepted that was sent
+/// before, and overtaken.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
+/// What is to be done with a packet's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Treatment {
+    /// Nothing.
+    Pass,
+    /// It enters the fabric.
+    Seal,
+    /// It leaves the fabric.
+    Open,
+}
+
+/// Where header and payload of a session's packet are, whatever form it has on a leg.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    transport: usize,
+    payload: usize,
+    end: usize,
+    form: Form,
+}
+
+/// What stands in front of the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Tcp,
+    CarriedTcp,
+    Udp,
+}
+
+impl Layout {
+    /// That of a packet on a leg; `end` is where its transport part ends.
+    fn new(bytes: &[u8], key: &FlowKey, protocol: Protocol, end: usize) -> Result<Self, DropReason> {
+        let (transport, payload) = headers::payload_offsets(bytes, key);
+        let segment = bytes.get(transport..end).ok_or(DropReason::MalformedTransport)?;
+        Ok(match (protocol, key.protocol) {
+            (Protocol::TCP, Protocol::UDP) => {
+                let header = carry::header_len(segment).ok_or(DropReason::MalformedTransport)?;
+                Self { transport, payload: transport + header, end, form: Form::CarriedTcp }
+            }
+            (Protocol::TCP, _) => Self { transport, payload, end, form: Form::Tcp },
+            _ => Self { transport, payload, end, form: Form::Udp },
+        })
+    }
+
+    const fn is_bare_tcp(&self) -> bool {
+        matches!(self.form, Form::Tcp | Form::CarriedTcp) && self.payload == self.end
+    }
+
+    /// Whether nothing but ACK, PSH and the flags of ECN are set: it neither opens nor ends anything.
+    fn is_mere_acknowledgement(&self, bytes: &[u8]) -> bool {
+        let flags = bytes.get(self.transport + 13).copied().unwrap_or(u8::MAX);
+        flags & (flags::SYN | flags::FIN | flags::RST) == 0
+    }
+
+    /// What is authenticated with the payload: of TCP, everything but ports and checksum, in the
+    /// order in which a carried segment has it.
+    fn associated<'a>(&self, bytes: &'a [u8], buffer: &'a mut [u8; 60]) -> &'a [u8] {
+        let header = &bytes[self.transport..self.payload];
+        match self.form {
+            Form::Udp => &[],
+            Form::CarriedTcp => &header[8..],
+            Form::Tcp => {
+                buffer[..8].copy_from_slice(&header[8..16]);
+                buffer[8..12].copy_from_slice(&header[4..8]);
+                buffer[12..header.len() - 8].copy_from_slice(&header[20..]);
+                &buffer[..header.len() - 8]
+            }
+        }
+    }
+}
+
+impl Protection {
+    /// What a packet needs that comes from a side, at an end.
+    pub(crate) fn treatment(&self, from: Side) -> Treatment {
+        match (&self.place, self.cover[from.index()]) {
+            (Place::Transit(_), _) | (Place::End(_), Cover::Clear) => Treatment::Pass,
+            (Place::End(end), Cover::Undecided | Cover::Sealed) => {
+                if sends_from(end) == from {
+                    Treatment::Seal
+                } else {
+                    Treatment::Open
+                }
+            }
+        }
+    }
+
+    /// By how many bytes the payload from a side may grow.
+    pub(crate) fn growth(&self, from: Side) -> usize {
+        if self.cover[from.index()] == Cover::Clear { 0 } else { self.suite.max_overhead() }
+    }
+
+    /// How much of a segment from a side is not payload but its seal, seen from between the ends; up
+    /// to a block too much where there is padding.
+    pub(crate) fn seal_in_transit(&self, from: Side) -> u32 {
+        let sealed = !self.is_end() && self.cover[from.index()] == Cover::Sealed;
+        if sealed { self.suite.max_overhead() as u32 } else { 0 }
+    }
+
+    /// Decides about a direction by its first payload.
+    fn decide(&mut self, now: Time, from: Side, protocol: Protocol, port: u16, payload: &[u8]) -> Cover {
+        let forward = self.cover[Side::Initiator.index()];
+        let secured = match from {
+            Side::Initiator => recognise::request(protocol.0, port, payload).is_some(),
+            Side::Responder => forward == Cover::Clear && recognise::answers(protocol.0, port, payload),
+        };
+        let cover = if secured { Cover::Clear } else { Cover::Sealed };
+        self.settle(from, cover, now);
+        cover
+    }
+}
+
+/// The side whose packets an end seals.
+const fn sends_from(end: &End) -> Side {
+    match end.sends() {
+        Direction::Forward => Side::Initiator,
+        Direction::Reverse => Side::Responder,
+    }
+}
+
+impl Engine {
+    /// The protection of a session that enters the fabric here, as its service's policy says.
+    pub(crate) fn new_protection(
+        &mut self,
+        now: Now,
+        service: fairway_types::ServiceId,
+    ) -> Result<Option<Protection>, DropReason> {
+        let model = self.snapshot.model();
+        let policy = model.services.get(service.index()).and_then(|s| model.security.get(s.security.index()));
+        let Some((suite, adaptive)) = policy.and_then(|policy| Some((policy.payload?, policy.adaptive)))
+        else {
+            return Ok(None);
+        };
+        let mut random = zeroize::Zeroizing::new([0; 48]);
+        self.rng.fill_bytes(random.as_mut_slice());
+        Protection::ingress(suite, adaptive, &random, self.worker, now)
+            .map(Some)
+            .map_err(|_| DropReason::SessionKeysFailed)
+    }
+
+    /// Decides, where that is due, about the payload of a host's packet that is to enter the fabric.
+    /// Says whether it is to be sealed.
+    pub(crate) fn decide_cover(
+        &mut self,
+        now: Time,
+        index: Index,
+        from: Side,
+        packet: &Slot,
+        parsed: &Parsed,
+    ) -> Option<Cover> {
+        let session = self.table.get_mut(index)?;
+        let protection = self.vault.get_mut(session.protection)?;
+        let cover = protection.cover[from.index()];
+        let payload = parsed.payload(packet.packet.bytes());
+        let protocol = session.protocol;
+        if cover != Cover::Undecided || (protocol == Protocol::TCP && payload.is_empty()) {
+            return Some(cover);
+        }
+        let decided = protection.decide(now, from, protocol, session.original.local.port(), payload);
+        if let Some(hop) = &mut session.leg_mut(from.other()).hop {
+            hop.handshake.tell_change();
+        }
+        self.counters.increment(match decided {
+            Cover::Clear => Counter::DirectionsClear,
+            Cover::Undecided | Cover::Sealed => Counter::DirectionsSealed,
+        });
+        Some(decided)
+    }
+
+    /// Seals the payload of a packet that was rewritten for the leg `to`. Its checksum is left for
+    /// the caller to complete.
+    pub(crate) fn seal_payload(
+        &mut self,
+        now: Now,
+        index: Index,
+        packet: &mut Slot,
+        to: &FlowKey,
+    ) -> Result<(), DropReason> {
+        let Some(session) = self.table.get(index) else { return Ok(()) };
+        let Some(Protection { suite, place: Place::End(end), .. }) = self.vault.get_mut(session.protection)
+        else {
+            return Ok(());
+        };
+        let bytes = packet.packet.bytes();
+        let layout = Layout::new(bytes, to, session.protocol, bytes.len())?;
+        if layout.form == Form::Tcp && layout.is_bare_tcp() {
+            return Ok(());
+        }
+        let (suite, length) = (*suite, layout.end - layout.payload);
+        let (front, back) = (suite.front(), suite.back(length));
+        let buffer = &mut packet.packet;
+        if !buffer.grow_front(front) || !buffer.grow_back(back) {
+            return Err(DropReason::TooBig);
+        }
+        let bytes = buffer.bytes_mut();
+        bytes.copy_within(front..front + layout.payload, 0);
+        let (header, block) = bytes.split_at_mut(layout.payload);
+        let mut buffer = [0; 60];
+        let associated = layout.associated(header, &mut buffer);
+        end.seal(associated, block, length, now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
+        headers::set_lengths(&mut packet.packet, layout.transport, to)?;
+        self.counters.increment(Counter::PayloadsSealed);
+        Ok(())
+    }
+
+    /// Verifies and decrypts the payload of a packet that arrived on a leg, and says whether there was
+    /// anything to open. Lengths are right then, the checksum is for the caller to complete.
+    pub(crate) fn open_payload(
+        &mut self,
+        now: Now,
+        index: Index,
+        from: Side,
+        packet: &mut Slot,
+        parsed: &Parsed,
+    ) -> Result<bool, DropReason> {
+        let Some(session) = self.table.get(index) else { return Ok(false) };
+        let Some(protection) = self.vault.get_mut(session.protection) else { return Ok(false) };
+        let arrived = session.leg(from).key.reversed();
+        let layout =
+            Layout::new(packet.packet.bytes(), &arrived, session.protocol, parsed.payload_end as usize)?;
+        let undecided = protection.cover[from.index()] == Cover::Undecided;
+        if layout.is_bare_tcp() {
+            let overtaken = now.mono.since(protection.decided[from.index()]) < OVERTAKEN
+                && layout.is_mere_acknowledgement(packet.packet.bytes());
+            if undecided || layout.form == Form::Tcp || overtaken {
+                return Ok(false);
+            }
+        }
+        let Place::End(end) = &mut protection.place else { return Ok(false) };
+        let bytes = &mut packet.packet.bytes_mut()[..layout.end];
+        let (header, block) = bytes.split_at_mut(layout.payload);
+        let mut buffer = [0; 60];
+        let associated = layout.associated(header, &mut buffer);
+        let opened = end.open(associated, block, now.mono).map_err(|error| match error {
+            // Before the direction is known to be sealed, nothing is known to be forged.
+            Unopened::Forged if !undecided => DropReason::PayloadForged,
+            Unopened::Forged | Unopened::NoKeys => DropReason::PayloadUnannounced,
+            Unopened::Replayed => DropReason::PayloadReplayed,
+        })?;
+        protection.settle(from, Cover::Sealed, now.mono);
+        protection.opened = now.mono;
+        let bytes = packet.packet.bytes_mut();
+        bytes.copy_within(..layout.payload, opened.start);
+        packet.packet.shrink_front(opened.start);
+        packet.packet.truncate(layout.payload + opened.len());
+        packet.checksum = Checksum::Valid;
+        headers::set_lengths(&mut packet.packet, layout.transport, &arrived)?;
+        self.counters.increment(Counter::PayloadsOpened);
+        Ok(true)
+    }
+
+    /// Whether it is time to ask the sender of what does not open for its metadata: at most once a
+    /// second, and only if nothing else of the session opens either.
+    pub(crate) fn may_ask_sender(&mut self, now: Now, index: Index) -> bool {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        let protection = self.table.get(index).and_then(|session| session.protection);
+        let Some(protection) = self.vault.get_mut(protection) else { return false };
+        let due = now.mono.since(protection.asked.max(protection.opened)) >= INTERVAL;
+        if due {
+            protection.asked = now.mono;
+        }
+        due
+    }
+
+    /// Lowers the segment size that a SYN announces, as it arrived, to what fits both legs. Only hosts'
+    /// own announcements are changed: on the way between routers they may be sealed.
+    pub(crate) fn clamp_native(&mut self, index: Index, packet: &mut Slot, parsed: &Parsed) {
+        if parsed.protocol != Protocol::TCP.0 {
+            return;
+        }
+        let Some(limit) = self.table.get(index).and_then(|session| self.segment_limit(session)) else {
+            return;
+        };
+        if mss::clamp(packet, parsed, limit) {
+            self.counters.increment(Counter::SegmentSizesLowered);
+        }
+    }
+
+    /// The same for a SYN that was carried until here.
+    pub(crate) fn clamp_restored(&mut self, index: Index, packet: &mut Slot, to: &FlowKey) {
+        if to.protocol == Protocol::TCP
+            && let Ok(parsed) = ip::parse(packet.packet.bytes())
+        {
+            self.clamp_native(index, packet, &parsed);
+        }
+    }
+
+    /// The longest segment that fits both legs, as if it were sealed; `None` where it may not be
+    /// lowered.
+    fn segment_limit(&self, session: &Session) -> Option<usize> {
+        let protection = self.vault.get(session.protection);
+        if protection.is_some_and(|protection| !protection.is_end()) {
+            return None;
+        }
+        let growth = protection.map_or(0, |protection| protection.suite.max_overhead());
+        let limits = session.legs.iter().map(|leg| {
+            let added = if leg.hop.is_some() { growth } else { 0 };
+            let headers = headers::ip_len(leg.key.ipv6) + headers::TCP_LEN + added;
+            self.mtu(leg.key.interface).saturating_sub(headers)
+        });
+        limits.min()
+    }
+
+    /// Starts the keys of what this router sends to the responder anew: somebody on the way may have
+    /// lost the session, and with it the memory of what was received.
+    pub(crate) fn renew_keys(&mut self, now: Now, index: Index) {
+        self.renew_older(now, index, None);
+    }
+
+    /// The same, if the salt that is about to be told is not fresh.
+    pub(crate) fn freshen_keys(&mut self, now: Now, index: Index) {
+        self.renew_older(now, index, Some(FRESH));
+    }
+
+    fn renew_older(&mut self, now: Now, index: Index, age: Option<u64>) {
+        let protection = self.table.get(index).and_then(|session| session.protection);
+        let Some(Protection { place: Place::End(end), .. }) = self.vault.get_mut(protection) else { return };
+        let made = salt_made_at(end.salt());
+        let is_fresh = age.is_some_and(|age| now.unix.saturating_sub(made) <= age);
+        if sends_from(end) != Side::Initiator || is_fresh {
+            return;
+        }
+        let mut random: Salt = [0; 16];
+        self.rng.fill_bytes(&mut random);
+        if end.renew(sender_salt(random, now.unix), self.worker, now.mono).is_ok() {
+            self.counters.increment(Counter::SessionKeysRenewed);
+        }
+    }
+
+    /// Whether a session that is new here may begin with this salt. One that is old, or older than
+    /// this router, may have sealed packets that others have received.
+    pub(crate) fn is_fresh(&self, salt: &Salt, now: Now) -> bool {
+        let made = salt_made_at(salt);
+        made + ACCEPTABLE >= now.unix && made >= self.started_unix
+    }
+}

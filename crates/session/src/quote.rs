@@ -1,0 +1,95 @@
+//! What an ICMP error says of the packet it is about, in terms of the session's own protocol.
+//!
+//! On a leg between routers a packet may be carried, wrapped or sealed; the host that sent it must
+//! recognise it. Of protected sessions only headers are quoted, so that no payload travels in the
+//! clear.
+
+use fairway_types::Protocol;
+
+use crate::carry;
+use crate::headers::{TCP_LEN, UDP_LEN};
+use crate::key::FlowKey;
+use crate::session::{Session, Side, is_wrapped};
+
+/// How much of a transport header is quoted.
+pub(crate) const QUOTED: usize = 64;
+/// What every error quotes at least (RFC 792).
+const LEAST: usize = 8;
+
+/// The start of a transport part: ports and checksum mean nothing.
+pub(crate) struct Quote {
+    bytes: [u8; QUOTED],
+    length: usize,
+}
+
+impl Quote {
+    /// Reads what was quoted of a packet as it was on the leg of `key`; `sender` is the side that it
+    /// came from. `segment` starts with its transport header, and may be cut short.
+    pub(crate) fn new(
+        session: &Session,
+        is_protected: bool,
+        key: &FlowKey,
+        sender: Side,
+        segment: &[u8],
+    ) -> Self {
+        let mut quote = Self { bytes: [0; QUOTED], length: 0 };
+        if session.protocol() == Protocol::TCP && key.protocol == Protocol::UDP {
+            quote.restore(session, sender, segment);
+        } else if !is_wrapped(key, session) {
+            quote.fill(segment);
+        } else if is_protected {
+            quote.guess(session.protocol(), sender);
+        } else {
+            quote.fill(segment.get(UDP_LEN..).unwrap_or_default());
+        }
+        if is_protected {
+            quote.length = quote.length.min(quote.header_len(session.protocol()));
+        }
+        quote
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn fill(&mut self, bytes: &[u8]) {
+        self.length = bytes.len().min(QUOTED);
+        self.bytes[..self.length].copy_from_slice(&bytes[..self.length]);
+    }
+
+    /// A carried segment. Without its sequence number the host would not believe the error: where
+    /// that was cut off, the oldest byte under way is as good.
+    fn restore(&mut self, session: &Session, sender: Side, segment: &[u8]) {
+        let sequence = match segment.get(16..TCP_LEN) {
+            Some(sequence) => {
+                self.fill(segment);
+                self.bytes[16..TCP_LEN].fill(0);
+                [sequence[0], sequence[1], sequence[2], sequence[3]]
+            }
+            None => {
+                self.length = LEAST;
+                let (_, acknowledged) = session.tcp.numbers(sender.other());
+                acknowledged.to_be_bytes()
+            }
+        };
+        self.bytes[4..8].copy_from_slice(&sequence);
+    }
+
+    /// A portless packet whose content is sealed: of a ping, at least what it was.
+    fn guess(&mut self, protocol: Protocol, sender: Side) {
+        self.length = LEAST;
+        self.bytes[0] = match (protocol, sender) {
+            (Protocol::ICMP, Side::Initiator) => 8,
+            (Protocol::ICMPV6, Side::Initiator) => 128,
+            (Protocol::ICMPV6, Side::Responder) => 129,
+            _ => 0,
+        };
+    }
+
+    fn header_len(&self, protocol: Protocol) -> usize {
+        match protocol {
+            Protocol::TCP => carry::header_len(self.bytes()).unwrap_or(LEAST),
+            _ => LEAST,
+        }
+    }
+}

@@ -248,15 +248,20 @@ impl Engine {
         admission: &Admission,
         parsed: &Parsed,
     ) -> Result<Index, DropReason> {
-        let mut uuid = [0; 16];
-        self.rng.fill_bytes(&mut uuid);
         let arrival = Leg::new(*key, parsed.source, None);
         let owner = self.owner(&arrival, admission.tenant);
         let preferred = self.make_room(now, &owner, opens(key.protocol, parsed.tcp_flags))?;
         let protection = match admission.way {
-            Way::Path(_) => self.new_protection(now, admission.service)?,
+            Way::Path(path) => {
+                // Making keys costs more than all else; a flood must not get that far.
+                let protected = self.protects(admission.service);
+                self.check_ports(now, path, key.protocol, protected, preferred)?;
+                self.new_protection(now, admission.service)?
+            }
             Way::Host(..) => None,
         };
+        let mut uuid = [0; 16];
+        self.rng.fill_bytes(&mut uuid);
         let (epoch, flags) = (epoch_of(now), parsed.tcp_flags);
         self.connect(now, uuid, key, arrival, admission, epoch, 0, flags, protection, preferred)
     }
@@ -342,18 +347,7 @@ impl Engine {
         epoch: u32,
         preferred: bool,
     ) -> Result<Leg, DropReason> {
-        let Some(model) = self.snapshot.model().path(path_id) else { return Err(DropReason::NoRoute) };
-        let carried = match model.udp_transform {
-            UdpTransform::Encrypted => protected,
-            UdpTransform::Always => true,
-            UdpTransform::Never => false,
-        };
-        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
-        let full =
-            self.paths.get_mut(path_id.index()).is_some_and(|path| path.pool(protocol).is_full(preferred));
-        if full {
-            self.give_way_on_path(now, path_id, protocol);
-        }
+        let protocol = self.check_ports(now, path_id, protocol, protected, preferred)?;
         let Self { snapshot, table, paths, .. } = self;
         let (Some(model), Some(path)) = (snapshot.model().path(path_id), paths.get_mut(path_id.index()))
         else {
@@ -370,13 +364,42 @@ impl Engine {
         if let Ok(pair) = path.pool(protocol).allocate(now.mono, preferred, in_use) {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }
-        path.exhausted += 1;
-        let due = path.reported.is_none_or(|at| now.mono.since(at) >= REPORT_INTERVAL);
-        if due {
-            path.reported = Some(now.mono);
-            self.report(Event::WaypointsExhausted(path_id));
+        Err(self.exhausted(now, path_id))
+    }
+
+    /// Whether a path has waypoint ports for one more session, if need be because another one gives
+    /// way, and of which protocol.
+    fn check_ports(
+        &mut self,
+        now: Now,
+        path_id: PathId,
+        protocol: Protocol,
+        protected: bool,
+        preferred: bool,
+    ) -> Result<Protocol, DropReason> {
+        let Some(model) = self.snapshot.model().path(path_id) else { return Err(DropReason::NoRoute) };
+        let carried = match model.udp_transform {
+            UdpTransform::Encrypted => protected,
+            UdpTransform::Always => true,
+            UdpTransform::Never => false,
+        };
+        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
+        let Some(path) = self.paths.get_mut(path_id.index()) else { return Err(DropReason::NoRoute) };
+        if path.pool(protocol).is_full(preferred) && !self.give_way_on_path(now, path_id, protocol) {
+            return Err(self.exhausted(now, path_id));
         }
-        Err(DropReason::WaypointsExhausted)
+        Ok(protocol)
+    }
+
+    fn exhausted(&mut self, now: Now, path_id: PathId) -> DropReason {
+        if let Some(path) = self.paths.get_mut(path_id.index()) {
+            path.exhausted += 1;
+            if path.reported.is_none_or(|at| now.mono.since(at) >= REPORT_INTERVAL) {
+                path.reported = Some(now.mono);
+                self.report(Event::WaypointsExhausted(path_id));
+            }
+        }
+        DropReason::WaypointsExhausted
     }
 
     /// Gives back the ports of a leg that this router chose.

@@ -35,10 +35,7 @@ impl Engine {
     /// Whose a session is that begins with this leg.
     pub(crate) fn owner(&self, arrival: &Leg, tenant: Option<fairway_types::TenantId>) -> Owner {
         let peer = arrival.hop.as_ref().and_then(|hop| self.peer_of(hop.path));
-        let host = || {
-            let key = &arrival.key;
-            Bringer::Host(Source::new(key.interface, key.remote.ip(key.ipv6)))
-        };
+        let host = || Bringer::Host(Source::of(&arrival.key));
         Owner { tenant, bringer: peer.map_or_else(host, Bringer::Peer) }
     }
 
@@ -49,7 +46,7 @@ impl Engine {
     /// Refuses a host's first packet, before anything else is asked about it, when its source has as
     /// much as it may, or when hosts begin sessions too fast.
     pub(crate) fn check_source(&mut self, now: Now, key: &FlowKey, tcp_flags: u8) -> Result<(), DropReason> {
-        let source = Source::new(key.interface, key.remote.ip(key.ipv6));
+        let source = Source::of(key);
         let opening = opens(key.protocol, tcp_flags);
         self.ledger.check_source(now.mono, &source, opening).map_err(|limit| self.refuse(now, limit))
     }
@@ -102,11 +99,12 @@ impl Engine {
         gave
     }
 
-    /// Lets a session give way that has waypoint ports of a path and a protocol.
-    pub(crate) fn give_way_on_path(&mut self, now: Now, path: PathId, protocol: Protocol) {
+    /// Lets a session give way that has waypoint ports of a path and a protocol, if there is one that
+    /// may.
+    pub(crate) fn give_way_on_path(&mut self, now: Now, path: PathId, protocol: Protocol) -> bool {
         let recent = |at: fairway_types::Time| now.mono.since(at) < SEARCH_INTERVAL;
         if self.paths.get(path.index()).and_then(|path| path.fruitless).is_some_and(recent) {
-            return;
+            return false;
         }
         let gave = self.evict(now, protocol == Protocol::TCP, |_, session| {
             let leg = session.leg(Side::Responder);
@@ -115,6 +113,7 @@ impl Engine {
         if let Some(path) = self.paths.get_mut(path.index()).filter(|_| !gave) {
             path.fruitless = Some(now.mono);
         }
+        gave
     }
 
     /// Removes a session that fits and may give way: the oldest half-open one, or the one that would

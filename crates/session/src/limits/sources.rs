@@ -14,7 +14,7 @@
 //!   quota there and what the shared one leaves: no source ever has more than twice its quota.
 //! * **Not aimed at.** Who shares a set depends on a secret, so nobody can choose whose.
 
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hash, Hasher};
 use core::net::{IpAddr, Ipv6Addr};
 
 use fairway_types::model::Quota;
@@ -22,6 +22,7 @@ use fairway_types::{InterfaceId, Time};
 use foldhash::fast::FixedState;
 
 use super::{LimitKind, Standing};
+use crate::key::FlowKey;
 
 /// Sources of a set that have an account of their own.
 const WAYS: usize = 8;
@@ -32,23 +33,32 @@ const MOST: u32 = 16_384;
 const SESSIONS_PER_SOURCE: u32 = 4;
 
 /// An IPv4 address, or an IPv6 prefix of 64 bits, on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
+    /// Of IPv4 an IPv4-mapped one.
     address: [u8; 16],
     interface: u16,
     ipv6: bool,
 }
 
+impl Hash for Source {
+    /// Two words, which hash faster than sixteen bytes and their neighbours.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_ne_bytes(self.address));
+        state.write_u32(u32::from(self.interface) << 1 | u32::from(self.ipv6));
+    }
+}
+
 impl Source {
-    pub(crate) fn new(interface: InterfaceId, address: IpAddr) -> Self {
-        let (mut octets, ipv6) = match address {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), false),
-            IpAddr::V6(v6) => (v6.octets(), true),
-        };
-        if ipv6 {
-            octets[8..].fill(0);
+    /// The source of packets that arrive on a flow.
+    #[inline]
+    pub(crate) fn of(key: &FlowKey) -> Self {
+        let mut address = key.remote.address();
+        if key.ipv6 {
+            address[8..].fill(0);
         }
-        Self { address: octets, interface: interface.0, ipv6 }
+        Self { address, interface: key.interface.0, ipv6: key.ipv6 }
     }
 
     pub(crate) const fn interface(&self) -> InterfaceId {

@@ -1,8 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use fairway_types::{Protocol, Tuple};
 use proptest::prelude::*;
 
 use super::*;
+use crate::key::FlowKey;
 
 const LIMITS: Limits =
     Limits { sessions: 400, half_open: 100, session_rate: 1_000_000, first_packets: 1, answers: 1 };
@@ -50,8 +52,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..300)
 }
 
+/// The flow of packets that a host sends.
+pub(super) fn flow(interface: InterfaceId, host: IpAddr) -> FlowKey {
+    let server = if host.is_ipv4() { "10.9.0.1:80" } else { "[fd09::1]:80" };
+    let (source, destination) = (SocketAddr::new(host, 5000), server.parse().unwrap());
+    FlowKey::new(interface, &Tuple { source, destination, protocol: Protocol::TCP })
+}
+
 fn source(number: u16) -> Source {
-    Source::new(InterfaceId(0), IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + u32::from(number))))
+    Source::of(&flow(InterfaceId(0), IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + u32::from(number)))))
 }
 
 fn quotas() -> Quotas {

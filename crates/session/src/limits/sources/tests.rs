@@ -3,11 +3,16 @@ use std::net::Ipv4Addr;
 use super::*;
 
 const LAN: InterfaceId = InterfaceId(1);
+
+fn of(interface: InterfaceId, address: IpAddr) -> Source {
+    Source::of(&crate::limits::tests::flow(interface, address))
+}
+
 const UNANSWERED: Standing = Standing { half_open: false, proven: false };
 const ANSWERED: Standing = Standing { half_open: false, proven: true };
 
 fn source(number: u32) -> Source {
-    Source::new(LAN, IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
+    of(LAN, IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
 }
 
 fn quota(sessions: u32, session_rate: u32) -> Quota {
@@ -21,14 +26,14 @@ fn held(sources: &Sources, source: &Source) -> Option<Holding> {
 #[test]
 fn ipv6_hosts_of_one_prefix_are_one_source() {
     let [a, b, c]: [IpAddr; 3] = ["fd00::1", "fd00::ffff:1:2:3", "fd00:0:0:1::1"].map(|a| a.parse().unwrap());
-    assert_eq!(Source::new(LAN, a), Source::new(LAN, b));
-    assert_ne!(Source::new(LAN, a), Source::new(LAN, c));
-    assert_ne!(Source::new(LAN, a), Source::new(InterfaceId(2), a));
-    assert_eq!(Source::new(LAN, b).address(), "fd00::".parse::<IpAddr>().unwrap());
+    assert_eq!(of(LAN, a), of(LAN, b));
+    assert_ne!(of(LAN, a), of(LAN, c));
+    assert_ne!(of(LAN, a), of(InterfaceId(2), a));
+    assert_eq!(of(LAN, b).address(), "fd00::".parse::<IpAddr>().unwrap());
     let v4: IpAddr = "10.0.0.1".parse().unwrap();
-    assert_eq!(Source::new(LAN, v4).address(), v4);
+    assert_eq!(of(LAN, v4).address(), v4);
     let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
-    assert_ne!(Source::new(LAN, v4), Source::new(LAN, mapped));
+    assert_ne!(of(LAN, v4), of(LAN, mapped));
 }
 
 #[test]

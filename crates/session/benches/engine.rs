@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use fairway_session::Engine;
 use fairway_types::model::{Quota, Quotas};
-use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now};
+use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
 use fairway_wire::protocol::{TCP, UDP};
 
 use support::packets::{Template, templates};
@@ -287,6 +287,47 @@ fn super_packets(pair: &mut Pair, effort: &Effort, report: &mut Report) {
     report.add_packets("TCP super-packet of 64 KB, LAN to WAN", None, rounds);
 }
 
+/// Sessions whose payload is protected: sealed at the ingress, opened at the egress.
+fn protected(effort: &Effort, report: &mut Report) {
+    for suite in [Suite::Aes256Gcm, Suite::Aes256Cbc, Suite::HmacSha256] {
+        let mut pair = Pair::with(HOT, true, Some(suite));
+        pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
+        for (sessions, length) in [(256, 64), (256, 1400), (HOT, 1400)] {
+            let goal = (suite == Suite::Aes256Gcm && sessions < HOT).then_some(500.0);
+            let [sealed, opened] = both_ends(&mut pair, effort, sessions, &vec![0x55; length]);
+            let name = format!("{}, UDP {length} B, {sessions} sessions", suite.name());
+            report.add_packets(&format!("{name}, sealed"), goal, sealed);
+            report.add_packets(&format!("{name}, opened"), goal, opened);
+        }
+    }
+    let plain = Pair::new(HOT, true);
+    let mut pair = Pair::with(HOT, true, Some(Suite::Aes256Gcm));
+    pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
+    let bytes = (pair.ingress_heap - plain.ingress_heap) as f64 / f64::from(HOT);
+    report.add("heap of the keys of a session, aes-gcm-256", "bytes", None, vec![bytes]);
+}
+
+/// Rounds at the ingress and at the egress: what one seals, the other opens.
+fn both_ends(pair: &mut Pair, effort: &Effort, sessions: u32, payload: &[u8]) -> [Vec<Round>; 2] {
+    let flows = templates(0..sessions, UDP, payload);
+    let mut rounds = [Vec::new(), Vec::new()];
+    for number in 0..=effort.rounds {
+        let mut round = [Round::default(), Round::default()];
+        for chunk in flows.chunks(BATCH).cycle().take(effort.packets / BATCH / 8) {
+            let packets: Vec<_> = chunk.iter().map(|flow| flow.packet(payload)).collect();
+            let Pair { ingress, egress, now, batch, .. } = &mut *pair;
+            now.mono = now.mono + Duration::from_micros(1);
+            let crossing = timed(ingress, *now, batch, LAN, &packets, &mut round[0]);
+            timed(egress, *now, batch, WAN, &crossing, &mut round[1]);
+        }
+        // The first round warms up.
+        if number > 0 {
+            rounds.iter_mut().zip(round).for_each(|(rounds, round)| rounds.push(round));
+        }
+    }
+    rounds
+}
+
 /// As many sessions as a router is asked to hold.
 fn many(effort: &Effort, report: &mut Report) {
     let flows = effort.many;
@@ -412,6 +453,7 @@ fn main() {
     for encrypt in [true, false] {
         first_packets(encrypt, &effort, &mut report);
     }
+    protected(&effort, &mut report);
     refused(&effort, &mut report);
     all_at_once(&effort, &mut report);
     many(&effort, &mut report);

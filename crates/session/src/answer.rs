@@ -119,9 +119,10 @@ impl Engine {
             return;
         };
         let segment = parsed.segment(packet.packet.bytes());
-        let quote = Quote::new(&session, session.protection.is_some(), &session.leg(side).key, side, segment);
+        let protection = self.vault.get(session.protection);
+        let quote = Quote::of_packet(&session, protection, &session.leg(side).key, side, segment);
         self.counters.increment(Counter::IcmpErrorsSent);
-        self.relay(now, index, side, own, error, quote.bytes(), outlet);
+        self.relay(now, index, side, own, error, &quote, outlet);
     }
 
     /// Whether the rate of answers allows one more.

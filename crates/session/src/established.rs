@@ -49,10 +49,6 @@ impl Engine {
         parsed: &Parsed,
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
-        if parsed.ttl <= 1 {
-            self.send_ttl_expired(now, index, side, packet, parsed, outlet);
-            return Err(DropReason::TtlExpired);
-        }
         let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
         let reshaped = session.leg(side).key.protocol != session.leg(side.other()).key.protocol;
         let protection = self.vault.get(session.protection);
@@ -66,6 +62,10 @@ impl Engine {
             Treatment::Pass | Treatment::Seal => None,
         };
         let parsed = opened.as_ref().unwrap_or(parsed);
+        if parsed.ttl <= 1 {
+            self.send_ttl_expired(now, index, side, packet, parsed, outlet);
+            return Err(DropReason::TtlExpired);
+        }
         let intact = packet.checksum != Checksum::Unverified;
         if treatment == Treatment::Seal && !intact && !checksum_is_valid(packet.packet.bytes(), parsed) {
             return Err(DropReason::BadChecksum);

@@ -10,6 +10,7 @@ use crate::carry;
 use crate::headers::{TCP_LEN, UDP_LEN};
 use crate::key::FlowKey;
 use crate::session::{Session, Side, is_wrapped};
+use crate::vault::Protection;
 
 /// How much of a transport header is quoted.
 pub(crate) const QUOTED: usize = 64;
@@ -20,32 +21,73 @@ const LEAST: usize = 8;
 pub(crate) struct Quote {
     bytes: [u8; QUOTED],
     length: usize,
+    /// Whether it is the start of a sealed payload, which only the end can read that sealed it.
+    sealed: bool,
 }
 
 impl Quote {
+    const EMPTY: Self = Self { bytes: [0; QUOTED], length: 0, sealed: false };
+
     /// Reads what was quoted of a packet as it was on the leg of `key`; `sender` is the side that it
     /// came from. `segment` starts with its transport header, and may be cut short.
-    pub(crate) fn new(
+    pub(crate) fn of_packet(
         session: &Session,
-        is_protected: bool,
+        protection: Option<&Protection>,
         key: &FlowKey,
         sender: Side,
         segment: &[u8],
     ) -> Self {
-        let mut quote = Self { bytes: [0; QUOTED], length: 0 };
+        let mut quote = Self::EMPTY;
+        let inner = segment.get(UDP_LEN..).unwrap_or_default();
         if session.protocol() == Protocol::TCP && key.protocol == Protocol::UDP {
             quote.restore(session, sender, segment);
         } else if !is_wrapped(key, session) {
             quote.fill(segment);
-        } else if is_protected {
-            quote.guess(session.protocol(), sender);
         } else {
-            quote.fill(segment.get(UDP_LEN..).unwrap_or_default());
+            quote.fill(inner);
+            quote.sealed = protection.is_some_and(|entry| entry.is_sealed_here(sender));
         }
-        if is_protected {
-            quote.length = quote.length.min(quote.header_len(session.protocol()));
-        }
+        quote.read(session, protection, sender);
         quote
+    }
+
+    /// Takes over what another router quoted.
+    pub(crate) fn of_relayed(
+        session: &Session,
+        protection: Option<&Protection>,
+        sender: Side,
+        transport: &[u8],
+    ) -> Self {
+        let mut quote = Self::EMPTY;
+        quote.fill(transport);
+        // Of a portless protocol, headers in the clear are no longer than this.
+        let is_portless = !session.protocol().has_ports();
+        quote.sealed = protection.is_some() && is_portless && transport.len() > LEAST;
+        quote.read(session, protection, sender);
+        quote
+    }
+
+    /// Reads a sealed start where that can be done here, and leaves off payload.
+    fn read(&mut self, session: &Session, protection: Option<&Protection>, sender: Side) {
+        let Some(protection) = protection else { return };
+        if self.sealed && protection.is_end() {
+            let mut shown = [0; LEAST];
+            if protection.reveal(sender, self.bytes(), &mut shown) == LEAST {
+                self.fill(&shown);
+            } else {
+                self.guess(session.protocol(), sender);
+            }
+            self.sealed = false;
+        }
+        if !self.sealed {
+            self.length = self.length.min(self.header_len(session.protocol()));
+        }
+    }
+
+    /// The protocol whose ports and checksum are to be left out of a relayed error; none where the
+    /// bytes must stay as they are.
+    pub(crate) fn protocol(&self, session: &Session) -> u8 {
+        if self.sealed { 0 } else { session.protocol().0 }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -53,6 +95,7 @@ impl Quote {
     }
 
     fn fill(&mut self, bytes: &[u8]) {
+        self.bytes = [0; QUOTED];
         self.length = bytes.len().min(QUOTED);
         self.bytes[..self.length].copy_from_slice(&bytes[..self.length]);
     }
@@ -75,9 +118,9 @@ impl Quote {
         self.bytes[4..8].copy_from_slice(&sequence);
     }
 
-    /// A portless packet whose content is sealed: of a ping, at least what it was.
+    /// A portless packet of which nothing can be read: of a ping, at least what it was.
     fn guess(&mut self, protocol: Protocol, sender: Side) {
-        self.length = LEAST;
+        self.fill(&[0; LEAST]);
         self.bytes[0] = match (protocol, sender) {
             (Protocol::ICMP, Side::Initiator) => 8,
             (Protocol::ICMPV6, Side::Initiator) => 128,

@@ -47,14 +47,14 @@ impl Engine {
         let (index, side) = self.table.find(&key).ok_or(DropReason::IcmpErrorUnmatched)?;
         let session = self.table.get(index).ok_or(DropReason::IcmpErrorUnmatched)?;
         let segment = view.payload().get(usize::from(quoted.header_len)..).unwrap_or_default();
-        let protected = session.protection.is_some();
-        let quote = Quote::new(session, protected, &session.leg(side).key, side.other(), segment);
+        let protection = self.vault.get(session.protection);
+        let quote = Quote::of_packet(session, protection, &session.leg(side).key, side.other(), segment);
         let error = self.resized(error, session, side);
         if !self.may_answer(now) {
             return Err(DropReason::RateLimited);
         }
         self.counters.increment(Counter::IcmpErrorsRelayed);
-        self.relay(now, index, side.other(), parsed.source, error, quote.bytes(), outlet);
+        self.relay(now, index, side.other(), parsed.source, error, &quote, outlet);
         Ok(Verdict::Consumed)
     }
 
@@ -74,8 +74,10 @@ impl Engine {
             .map_err(|_| DropReason::MalformedTransport)?;
         let Some(session) = self.table.get(index) else { return Err(DropReason::IcmpErrorUnmatched) };
         let error = self.resized(relayed.error, session, side);
+        let protection = self.vault.get(session.protection);
+        let quote = Quote::of_relayed(session, protection, side.other(), relayed.transport);
         self.counters.increment(Counter::IcmpErrorsRelayed);
-        self.relay(now, index, side.other(), issuer, error, relayed.transport, outlet);
+        self.relay(now, index, side.other(), issuer, error, &quote, outlet);
         Ok(Verdict::Consumed)
     }
 
@@ -88,17 +90,16 @@ impl Engine {
         out: Side,
         issuer: IpAddr,
         error: ErrorRepr,
-        transport: &[u8],
+        quote: &Quote,
         outlet: &mut Outlet<'_>,
     ) {
         let Some(session) = self.table.get(index).copied() else { return };
-        let transport = transport.get(..QUOTED).unwrap_or(transport);
         if session.leg(out).hop.is_none() {
-            return self.deliver_error(now, &session, out, issuer, error, transport, outlet);
+            return self.deliver_error(now, &session, out, issuer, error, quote.bytes(), outlet);
         }
         let mut payload = [0; icmp::HEADER_LEN + QUOTED];
-        let relayed = RelayedError { error, transport };
-        let Some(length) = relayed.emit(session.protocol().0, &mut payload) else { return };
+        let relayed = RelayedError { error, transport: quote.bytes() };
+        let Some(length) = relayed.emit(quote.protocol(&session), &mut payload) else { return };
         let key = session.leg(out).key;
         let Some(path) = session.leg(out).hop.map(|hop| hop.path) else { return };
         let Some(packet) = self.compose_for(now, &session, out, &payload[..length], outlet) else { return };

@@ -11,6 +11,7 @@ use core::hash::BuildHasher;
 
 use crate::key::FlowKey;
 use crate::session::{Session, Side, Uuid};
+use crate::vault::VaultIndex;
 
 /// The place of a session in the slab. It is reused after the session is gone.
 pub(crate) type Index = u32;
@@ -126,6 +127,12 @@ impl Table {
     pub(crate) fn touch<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
         let touch = |hint: &Hint| self.get(flow_parts(hint.number).0).map_or(0, Session::touch);
         core::hint::black_box(hints.fold(0, |touched, hint| touched ^ touch(hint)));
+    }
+
+    /// Where the keys of a session are that was guessed, if it has any.
+    #[inline]
+    pub(crate) fn guessed_protection(&self, hint: &Hint) -> Option<VaultIndex> {
+        self.get(flow_parts(hint.number).0)?.protection
     }
 
     /// Finds a flow, first where it was guessed to be. The table may have changed since.

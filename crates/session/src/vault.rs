@@ -221,6 +221,25 @@ impl Protection {
         true
     }
 
+    /// What the start of a payload was that was sealed here, of what comes from a side; how many bytes
+    /// of it are known.
+    pub(crate) fn reveal(&self, from: Side, sealed: &[u8], shown: &mut [u8]) -> usize {
+        match &self.place {
+            Place::End(end) if self.cover[from.index()] == Cover::Sealed => end.reveal(sealed, shown),
+            Place::End(_) | Place::Transit(_) => 0,
+        }
+    }
+
+    /// Whether payload from a side is sealed on the legs of this router that lead to peers. At the end
+    /// that opens it, it was opened before anything else.
+    pub(crate) fn is_sealed_here(&self, from: Side) -> bool {
+        let seals_or_passes = match &self.place {
+            Place::End(end) => (end.sends() == Direction::Forward) == (from == Side::Initiator),
+            Place::Transit(_) => true,
+        };
+        seals_or_passes && self.cover[from.index()] == Cover::Sealed
+    }
+
     pub(crate) fn is_end(&self) -> bool {
         matches!(self.place, Place::End(_))
     }
@@ -268,6 +287,15 @@ impl Vault {
     #[inline]
     pub(crate) fn get_mut(&mut self, index: Option<VaultIndex>) -> Option<&mut Protection> {
         self.entries.get_mut(place(index?))?.as_deref_mut()
+    }
+
+    /// Brings what a packet needs of a session's keys into the cache.
+    #[inline]
+    pub(crate) fn touch(&self, index: Option<VaultIndex>) -> u64 {
+        match self.get(index).map(|entry| &entry.place) {
+            Some(Place::End(end)) => end.touch(),
+            Some(Place::Transit(_)) | None => 0,
+        }
     }
 
     /// How many sessions are protected.

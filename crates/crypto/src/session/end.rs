@@ -44,6 +44,13 @@ impl End {
         Ok(Self { suite, secret, sends, outbound, inbound: Inbound::default() })
     }
 
+    /// Reads something from each part that a packet needs, so that it is in the cache.
+    #[must_use]
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.outbound.touch() ^ self.inbound.touch()
+    }
+
     /// The suite.
     #[must_use]
     pub const fn suite(&self) -> Suite {
@@ -120,6 +127,13 @@ impl End {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
         let (keys, counter) = self.outbound.take(&of, now)?;
         keys.seal(counter, associated, block, length).map_err(|_| Exhausted)
+    }
+
+    /// What the start of a block was before this end sealed it, as far as `block` goes and `shown` has
+    /// room: for errors that quote no more of a packet. Nothing is verified. Answers how many bytes
+    /// are known; none if the block is not of this end, or sealed with keys it no longer has.
+    pub fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        self.outbound.reveal(block, shown)
     }
 
     /// Verifies a block, decrypts it in place, and says where in it the payload is. What is refused

@@ -37,8 +37,11 @@ struct Generation {
     salt: [u8; SALT_LENGTH],
     phase: u8,
     keys: Keys,
-    /// By worker of the sender.
-    windows: Vec<(u8, Window)>,
+    /// The worker of the sender that was heard first, which is the only one but for sessions that
+    /// move, and its window.
+    first: Option<(u8, Window)>,
+    /// Those of other workers.
+    others: Vec<(u8, Window)>,
 }
 
 /// What covers the skew of one path, and of a burst behind an overtaking packet.
@@ -46,7 +49,8 @@ type Window = ReplayWindow<32>;
 
 impl Generation {
     fn derive(of: &Derivation<'_>, salt: [u8; SALT_LENGTH], phase: u8) -> Result<Box<Self>, CryptoError> {
-        Ok(Box::new(Self { salt, phase, keys: Keys::derive(of, &salt, phase)?, windows: Vec::new() }))
+        let keys = Keys::derive(of, &salt, phase)?;
+        Ok(Box::new(Self { salt, phase, keys, first: None, others: Vec::new() }))
     }
 
     /// The counter of a packet that may be of this key phase.
@@ -57,21 +61,27 @@ impl Generation {
     /// What is known to be old is not even verified.
     fn open(&mut self, counter: u64, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Unopened> {
         let (worker, sequence) = ((counter >> 48) as u8, counter % SEQUENCES);
-        let place = self.windows.iter().position(|(of, _)| *of == worker);
-        match place.and_then(|place| self.windows.get(place)) {
-            Some((_, window)) => window.check(sequence).map_err(|_| Unopened::Replayed)?,
-            None if self.windows.len() == WORKERS => return Err(Unopened::Forged),
+        let is_full = self.others.len() == WORKERS;
+        match self.window(worker) {
+            Some(window) => window.check(sequence).map_err(|_| Unopened::Replayed)?,
+            None if is_full => return Err(Unopened::Forged),
             None => {}
         }
         let payload = self.keys.open(counter, associated, block).map_err(|_| Unopened::Forged)?;
-        let place = place.unwrap_or_else(|| {
-            self.windows.push((worker, Window::new()));
-            self.windows.len() - 1
-        });
-        if let Some((_, window)) = self.windows.get_mut(place) {
+        if self.window(worker).is_none() {
+            let fresh = (worker, Window::new());
+            if self.first.is_none() { self.first = Some(fresh) } else { self.others.push(fresh) }
+        }
+        if let Some(window) = self.window(worker) {
             window.set(sequence);
         }
         Ok(payload)
+    }
+
+    #[inline]
+    fn window(&mut self, worker: u8) -> Option<&mut Window> {
+        let mut known = self.first.iter_mut().chain(&mut self.others);
+        known.find(|(of, _)| *of == worker).map(|(_, window)| window)
     }
 }
 
@@ -86,6 +96,13 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.current
+            .as_ref()
+            .map_or(0, |current| u64::from(current.phase) ^ u64::from(current.first.is_some()))
+    }
+
     pub(super) const fn has_keys(&self) -> bool {
         self.current.is_some()
     }

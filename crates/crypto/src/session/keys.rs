@@ -23,9 +23,11 @@ const MATERIAL: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forged;
 
-/// Keys to seal and to open with.
+/// Keys to seal and to open with. Those of the usual suite are in place: following a pointer to them
+/// would cost more than to use them.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(super) enum Keys {
-    Gcm { key: Box<LessSafeKey>, nonce_salt: [u8; NONCE_SALT_LENGTH] },
+    Gcm { key: LessSafeKey, nonce_salt: [u8; NONCE_SALT_LENGTH] },
     Cbc(Box<Cbc>),
     Hmac(Box<hmac::Key>),
 }
@@ -95,7 +97,7 @@ impl Keys {
                 let (key, rest) = material.split_at(32);
                 let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
-                Self::Gcm { key: Box::new(LessSafeKey::new(key)), nonce_salt }
+                Self::Gcm { key: LessSafeKey::new(key), nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
                 let (algorithm, length) =
@@ -153,6 +155,29 @@ impl Keys {
         }
     }
 
+    /// What the start of a block is in the clear, as far as it is there: `shown` gets up to its length.
+    /// Nothing is verified. Answers how many bytes are known.
+    pub(super) fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        let front = block.get(COUNTER_LENGTH..).unwrap_or_default();
+        let length = front.len().min(shown.len());
+        let shown = &mut shown[..length];
+        match self {
+            Self::Hmac(_) => shown.copy_from_slice(&front[..length]),
+            Self::Gcm { key, nonce_salt } => {
+                // What zeros are encrypted to is what payload is combined with.
+                shown.fill(0);
+                let Some(counter) = self.counter(block) else { return 0 };
+                let nonce = nonce(nonce_salt, counter);
+                if key.seal_in_place_separate_tag(nonce, Aad::empty(), shown).is_err() {
+                    return 0;
+                }
+                shown.iter_mut().zip(front).for_each(|(byte, sealed)| *byte ^= sealed);
+            }
+            Self::Cbc(cbc) => return cbc.reveal(block, shown),
+        }
+        length
+    }
+
     /// Verifies, then decrypts in place, and says where in `block` the payload is. A block that is
     /// refused is not to be used any more.
     pub(super) fn open(
@@ -203,6 +228,15 @@ impl Cbc {
         self.read_counter.decrypt(&mut iv, DecryptionContext::None).ok()?;
         // Only under the right key are the first eight bytes zero again.
         u64::try_from(u128::from_be_bytes(iv)).ok()
+    }
+
+    fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        let Some((iv, sealed)) = block.split_first_chunk::<IV_LENGTH>() else { return 0 };
+        let length = sealed.len().min(shown.len()) / IV_LENGTH * IV_LENGTH;
+        let shown = &mut shown[..length];
+        shown.copy_from_slice(&sealed[..length]);
+        let iv = DecryptionContext::Iv128(FixedLength::from(iv));
+        if length == 0 || self.decrypt.decrypt(shown, iv).is_err() { 0 } else { length }
     }
 
     fn open(&self, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Forged> {

@@ -48,6 +48,11 @@ impl Outbound {
         Ok(Self { salt, keys, phase, turns: 0, worker, next: 0, since: now })
     }
 
+    #[inline]
+    pub(super) const fn touch(&self) -> u64 {
+        self.next
+    }
+
     pub(super) const fn salt(&self) -> &[u8; SALT_LENGTH] {
         &self.salt
     }
@@ -69,6 +74,15 @@ impl Outbound {
         let counter = u64::from(self.phase) << 56 | u64::from(self.worker) << 48 | self.next;
         self.next += 1;
         Ok((&self.keys, counter))
+    }
+
+    /// What the start of a block is in the clear that this end sealed under the present keys.
+    pub(super) fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
+        let is_own = self
+            .keys
+            .counter(block)
+            .is_some_and(|counter| (counter >> 56) as u8 == self.phase && counter % SEQUENCES < self.next);
+        if is_own { self.keys.reveal(block, shown) } else { 0 }
     }
 
     /// Goes on to the next key phase.

@@ -218,6 +218,23 @@ fn workers_count_apart() {
 }
 
 #[test]
+fn an_end_recognises_the_start_of_what_it_sealed() {
+    for suite in Suite::ALL {
+        let (mut ingress, egress) = ends(suite);
+        let payload: Vec<u8> = (0..100).collect();
+        let sealed = seal(&mut ingress, b"header", &payload, START);
+        let mut shown = [0; 40];
+        let known = ingress.reveal(&sealed[..60], &mut shown);
+        assert!(known >= 32, "{suite:?}: {known}");
+        assert_eq!(shown[..known], payload[..known]);
+        assert_eq!(egress.reveal(&sealed[..60], &mut shown), 0, "not its own");
+        assert_eq!(ingress.reveal(&sealed[..7], &mut shown), 0);
+        ingress.renew([1; 16], 0, START).unwrap();
+        assert_eq!(ingress.reveal(&sealed[..60], &mut shown), 0, "the keys are gone");
+    }
+}
+
+#[test]
 fn secrets_are_not_printed() {
     let (ingress, _) = ends(Suite::Aes256Gcm);
     assert_eq!(format!("{:?}", ingress.secret()), "SessionSecret(redacted)");

@@ -20,8 +20,8 @@ use fairway_types::model::{
     SessionType, Tenant, UdpTransform,
 };
 use fairway_types::{
-    Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, TenantId,
-    Time, Verdict,
+    Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, Suite,
+    TenantId, Time, Verdict,
 };
 
 use packets::Template;
@@ -50,11 +50,16 @@ pub struct Pair {
 impl Pair {
     /// Two routers without sessions, for up to `sessions` of them.
     pub fn new(sessions: u32, encrypt: bool) -> Self {
+        Self::with(sessions, encrypt, None)
+    }
+
+    /// The same, with payload that is protected from one to the other.
+    pub fn with(sessions: u32, encrypt: bool, payload: Option<Suite>) -> Self {
         let now = Now { mono: Time::from_secs(1000), unix: 1_800_000_000 };
         let before = heap::live();
-        let ingress = engine(sessions, encrypt, 0, now);
+        let ingress = engine(sessions, encrypt, payload, 0, now);
         let ingress_heap = heap::live() - before;
-        let egress = engine(sessions, encrypt, 1, now);
+        let egress = engine(sessions, encrypt, payload, 1, now);
         Self { ingress, egress, now, batch: Batch::new(BATCH, BATCH, 2048), ingress_heap }
     }
 
@@ -129,7 +134,7 @@ pub fn is_forwarded(slot: &Slot) -> bool {
 
 /// The configuration of a router: 0 is the ingress, 1 the egress.
 pub fn snapshot(sessions: u32, encrypt: bool, router: u8) -> Arc<Snapshot> {
-    Arc::new(Snapshot::compile(model(sessions, encrypt, router)).unwrap())
+    Arc::new(Snapshot::compile(model(sessions, encrypt, None, router)).unwrap())
 }
 
 /// The keys of a router.
@@ -143,13 +148,13 @@ pub fn keys(router: u8) -> Vec<KeyringEntry> {
     }]
 }
 
-fn engine(sessions: u32, encrypt: bool, router: u8, now: Now) -> Engine {
-    engine_of(model(sessions, encrypt, router), router, now)
+fn engine(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8, now: Now) -> Engine {
+    engine_of(model(sessions, encrypt, payload, router), router, now)
 }
 
 /// An ingress of its own, whose sources, tenants and peers have quotas.
 pub fn engine_with(sessions: u32, quotas: Quotas, now: Now) -> Engine {
-    engine_of(RouterModel { quotas, ..model(sessions, true, 0) }, 0, now)
+    engine_of(RouterModel { quotas, ..model(sessions, true, None, 0) }, 0, now)
 }
 
 fn engine_of(model: RouterModel, router: u8, now: Now) -> Engine {
@@ -164,14 +169,14 @@ fn name(router: u8) -> String {
     format!("router-{router}")
 }
 
-fn model(sessions: u32, encrypt: bool, router: u8) -> RouterModel {
+fn model(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8) -> RouterModel {
     let far = router == 1;
     let waypoints = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
     let (local, remote) = (waypoints[usize::from(router)], waypoints[usize::from(1 - router)]);
     let security = SecurityPolicy {
         name: "default".into(),
         encrypt_metadata: encrypt,
-        payload: None,
+        payload,
         adaptive: false,
         origin: String::new(),
     };

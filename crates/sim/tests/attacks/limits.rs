@@ -129,10 +129,13 @@ fn no_mistakes(scene: &Scene) {
     }
 }
 
+/// Sets a quota in the models.
+type Set = fn(&mut Topology, Quota);
+
 #[test]
 fn a_tenant_a_peer_and_a_source_have_limits_of_their_own() {
     let quota = Quota { sessions: 4, ..Quota::UNLIMITED };
-    let cases: [(usize, LimitScope, fn(&mut Topology, Quota)); 3] = [
+    let cases: [(usize, LimitScope, Set); 3] = [
         (0, LimitScope::Tenant(TenantId(0)), |topology, quota| {
             topology.models[0].quotas.tenants = vec![quota, Quota::UNLIMITED];
         }),

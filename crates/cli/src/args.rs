@@ -353,7 +353,7 @@ pub struct ShowLimits {
     /// The router and the form.
     #[command(flatten)]
     pub plain: ShowPlain,
-    /// Also those of tenants and peers that have nothing and were refused nothing.
+    /// Also those of tenants, peers and paths that never had anything.
     #[arg(long)]
     pub all: bool,
 }

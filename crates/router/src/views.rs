@@ -339,7 +339,26 @@ pub(crate) fn limits(core: &Core) -> Vec<api::Limit> {
             evicted: view.evicted,
         }
     };
-    core.engine.limits(core.clock.now()).iter().map(one).collect()
+    let mut limits: Vec<api::Limit> = core.engine.limits(core.clock.now()).iter().map(one).collect();
+    limits.extend(core.engine.waypoints().iter().map(|usage| port_limit(snapshot.model(), usage)));
+    limits
+}
+
+/// The limit of waypoint ports on a path.
+fn port_limit(model: &RouterModel, usage: &WaypointUsage) -> api::Limit {
+    let path = model.path(usage.path).map_or("", |path| &path.pathway);
+    api::Limit {
+        scope: "path".to_owned(),
+        name: Some(format!("{path} {}", usage.protocol)),
+        limit: "max-way-points".to_owned(),
+        unit: "sessions".to_owned(),
+        most: Some(usage.capacity),
+        now: Some(usage.used),
+        peak: Some(usage.peak),
+        allowed: usage.given,
+        refused: usage.exhausted,
+        evicted: usage.evicted,
+    }
 }
 
 /// Whose limit it is, by kind and name.

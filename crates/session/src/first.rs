@@ -364,7 +364,7 @@ impl Engine {
         if let Ok(pair) = path.pool(protocol).allocate(now.mono, preferred, in_use) {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }
-        Err(self.exhausted(now, path_id))
+        Err(self.exhausted(now, path_id, protocol))
     }
 
     /// Whether a path has waypoint ports for one more session, if need be because another one gives
@@ -386,14 +386,14 @@ impl Engine {
         let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
         let Some(path) = self.paths.get_mut(path_id.index()) else { return Err(DropReason::NoRoute) };
         if path.pool(protocol).is_full(preferred) && !self.give_way_on_path(now, path_id, protocol) {
-            return Err(self.exhausted(now, path_id));
+            return Err(self.exhausted(now, path_id, protocol));
         }
         Ok(protocol)
     }
 
-    fn exhausted(&mut self, now: Now, path_id: PathId) -> DropReason {
+    fn exhausted(&mut self, now: Now, path_id: PathId, protocol: Protocol) -> DropReason {
         if let Some(path) = self.paths.get_mut(path_id.index()) {
-            path.exhausted += 1;
+            path.pool(protocol).tally.refused += 1;
             if path.reported.is_none_or(|at| now.mono.since(at) >= REPORT_INTERVAL) {
                 path.reported = Some(now.mono);
                 self.report(Event::WaypointsExhausted(path_id));

@@ -67,6 +67,20 @@ pub(crate) struct PortPool {
     /// In use or at rest.
     taken: HashSet<Pair, FixedState>,
     resting: VecDeque<(Time, Pair)>,
+    pub(crate) tally: PortTally,
+}
+
+/// What came of a pool's limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PortTally {
+    /// The most pairs that were in use at once.
+    pub(crate) peak: u32,
+    /// Pairs given out.
+    pub(crate) given: u64,
+    /// Sessions refused because no pair was free.
+    pub(crate) refused: u64,
+    /// Sessions that gave way to new ones.
+    pub(crate) evicted: u64,
 }
 
 impl PortPool {
@@ -84,6 +98,7 @@ impl PortPool {
                 FixedState::with_seed(start),
             ),
             resting: VecDeque::new(),
+            tally: PortTally::default(),
         }
     }
 
@@ -135,6 +150,8 @@ impl PortPool {
             let pair = self.pair(self.next % pairs.max(1));
             self.next = self.next.wrapping_add(1);
             if !in_use(pair) && self.taken.insert(pair) {
+                self.tally.given += 1;
+                self.tally.peak = self.tally.peak.max(self.used());
                 return Ok(pair);
             }
         }

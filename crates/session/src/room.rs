@@ -110,8 +110,12 @@ impl Engine {
             let leg = session.leg(Side::Responder);
             leg.key.protocol == protocol && leg.hop.is_some_and(|hop| hop.path == path)
         });
-        if let Some(path) = self.paths.get_mut(path.index()).filter(|_| !gave) {
-            path.fruitless = Some(now.mono);
+        if let Some(path) = self.paths.get_mut(path.index()) {
+            if gave {
+                path.pool(protocol).tally.evicted += 1;
+            } else {
+                path.fruitless = Some(now.mono);
+            }
         }
         gave
     }

@@ -21,7 +21,7 @@ pub fn run(args: &ShowLimits) -> Result<(), Failure> {
 }
 
 /// Nearest to the limit first, and of two that are as near the one that refused more. Without `all`,
-/// tenants and peers that never had anything are left out.
+/// tenants, peers and paths that never had anything are left out.
 pub fn arranged(mut limits: Vec<Limit>, all: bool) -> Vec<Limit> {
     limits.retain(|limit| {
         let own = limit.scope == "router" || limit.scope == "source";

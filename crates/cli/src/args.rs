@@ -219,6 +219,8 @@ pub enum ShowObject {
     Interfaces(ShowPlain),
     /// Waypoint ports in use on each path.
     Waypoints(ShowPlain),
+    /// Limits by how near they are to being reached, with what they refused.
+    Limits(ShowLimits),
     /// Everything that is counted, except drops.
     Counters(ShowCounters),
     /// Dropped packets by reason, with the last example of each.
@@ -343,6 +345,17 @@ pub struct ShowCounters {
     /// Say what each counter counts.
     #[arg(long)]
     pub explain: bool,
+}
+
+/// `fairway show limits`.
+#[derive(Debug, Args)]
+pub struct ShowLimits {
+    /// The router and the form.
+    #[command(flatten)]
+    pub plain: ShowPlain,
+    /// Also those of tenants, peers and paths that never had anything.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `fairway show drops`.

@@ -50,6 +50,8 @@ pub struct Tenant {
     /// Sources that belong to the tenant by their prefix.
     #[serde(rename = "member", default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<TenantMember>,
+    /// How much of each router it may have.
+    pub limits: Quota,
 }
 
 /// Source prefixes that belong to a tenant on the interfaces of one neighborhood.
@@ -496,6 +498,8 @@ pub struct Peer {
     /// The tenants it may claim, children included; empty means all.
     #[serde(rename = "allowed-tenant", default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_tenants: Vec<String>,
+    /// How much of this router the sessions that it brings may have.
+    pub limits: Quota,
 }
 
 impl Peer {
@@ -558,10 +562,34 @@ pub struct Limits {
     pub sessions: u32,
     /// TCP sessions that wait for their handshake.
     pub half_open: u32,
+    /// Sessions that hosts may begin a second.
+    pub session_rate: u32,
     /// First packets with metadata verified a second.
     pub first_packet_rate: u32,
     /// Answers a second.
     pub answer_rate: u32,
+    /// How much of it each tenant may have.
+    pub per_tenant: Quota,
+    /// How much of it each source may have.
+    pub per_source: Quota,
+    /// How much of it the sessions that each peer brings may have.
+    pub per_peer: Quota,
+}
+
+/// How much of a router one tenant, source or peer may have; `None` leaves it to the next more
+/// general place: the router's quotas, and then its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Quota {
+    /// Sessions held at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
+    /// TCP sessions that wait for their handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_open: Option<u32>,
+    /// Sessions begun a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_rate: Option<u32>,
 }
 
 impl Authority {

@@ -7,8 +7,8 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::elements::{
-    Adjacency, Authority, Bfd, InterfaceType, Neighborhood, NetworkInterface, Peer, Router, UdpTransform,
-    WaypointRange,
+    Adjacency, Authority, Bfd, InterfaceType, Neighborhood, NetworkInterface, Peer, Quota, Router,
+    UdpTransform, WaypointRange,
 };
 use crate::graph::Graph;
 use crate::routes::{self, Egresses};
@@ -245,6 +245,7 @@ fn add_adjacencies(router: &mut Router, fabric: &Fabric, position: usize) {
         generated: true,
         key_file: None,
         allowed_tenants: Vec::new(),
+        limits: Quota::default(),
     }));
     let mut added: BTreeMap<&str, Vec<Adjacency>> = BTreeMap::new();
     for path in &paths {

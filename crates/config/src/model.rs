@@ -21,6 +21,7 @@ use crate::path;
 use crate::routes::{self, Egresses};
 
 mod paths;
+mod quotas;
 
 /// The security policy that applies where none is named, unless a policy of this name is configured.
 const DEFAULT_SECURITY: &str = "default";
@@ -106,6 +107,7 @@ impl<'a> Builder<'a> {
     ) -> RouterModel {
         let limits = self.router.limits;
         RouterModel {
+            quotas: quotas::build(self.authority, self.router, &peers),
             authority: self.authority.name.clone(),
             router: self.router.name.clone(),
             tenants: self.tenants(),
@@ -118,6 +120,7 @@ impl<'a> Builder<'a> {
             limits: Limits {
                 sessions: limits.sessions,
                 half_open: limits.half_open,
+                session_rate: limits.session_rate,
                 first_packets: limits.first_packet_rate,
                 answers: limits.answer_rate,
             },

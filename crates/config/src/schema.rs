@@ -151,6 +151,7 @@ const TENANT: &[Node] = &[
         10_000,
         &[needed("neighborhood", SHORT), leaves("address", Type::Prefix, 10_000)],
     ),
+    container("limits", QUOTA),
 ];
 
 const SECURITY: &[Node] = &[
@@ -275,6 +276,7 @@ const PEER: &[Node] = &[
     preset("generated", Type::Bool, "false"),
     leaf("key-file", Type::File),
     leaves("allowed-tenant", TENANT_REF, 10_000),
+    container("limits", QUOTA),
 ];
 
 const SERVICE_ROUTE: &[Node] = &[
@@ -293,8 +295,18 @@ const SERVICE_ROUTE: &[Node] = &[
 const LIMITS: &[Node] = &[
     preset("sessions", Type::Uint(1, 4_000_000), "100000"),
     preset("half-open", Type::Uint(1, 4_000_000), "10000"),
+    preset("session-rate", Type::Uint(1, 10_000_000), "50000"),
     preset("first-packet-rate", Type::Uint(1, 10_000_000), "50000"),
     preset("answer-rate", Type::Uint(1, 1_000_000), "1000"),
+    container("per-tenant", QUOTA),
+    container("per-source", QUOTA),
+    container("per-peer", QUOTA),
+];
+
+const QUOTA: &[Node] = &[
+    leaf("max-sessions", Type::Uint(1, 4_000_000)),
+    leaf("half-open", Type::Uint(1, 4_000_000)),
+    leaf("session-rate", Type::Uint(1, 10_000_000)),
 ];
 
 #[cfg(test)]

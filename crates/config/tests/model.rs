@@ -8,8 +8,8 @@ use std::path::Path;
 
 use fairway_config::Authority;
 use fairway_config::elements::Peer;
-use fairway_types::model::{DeniedResponse, InterfaceKind, MidFlow, RouteTarget, RouterModel};
-use fairway_types::{PortRange, Protocol};
+use fairway_types::model::{DeniedResponse, InterfaceKind, MidFlow, Quota, RouteTarget, RouterModel};
+use fairway_types::{PeerId, PortRange, Protocol};
 
 fn model(router: &str) -> RouterModel {
     Authority::parse(&support::example()).unwrap().router_model(router).unwrap()
@@ -129,6 +129,24 @@ fn routes_lead_where_they_were_told() {
     assert!(matches!(named(&dc, "branch-printers@branch"), RouteTarget::Peer(_)));
     assert_eq!(branch.limits.sessions, 50_000);
     assert_eq!(dc.limits.sessions, 100_000);
+}
+
+#[test]
+fn quotas_come_from_the_element_the_router_or_its_own_limits() {
+    let (branch, dc) = (model("branch"), model("dc"));
+    let quota = |sessions, half_open, session_rate| Quota { sessions, half_open, session_rate };
+    // Four fifths of 50,000, 2,000 and 20,000.
+    assert_eq!(branch.quotas.tenant(branch.tenant_named("corp")), quota(40_000, 1600, 16_000));
+    assert_eq!(branch.quotas.tenant(None), quota(40_000, 1600, 16_000));
+    for model in [&branch, &dc] {
+        assert_eq!(model.quotas.tenant(model.tenant_named("guests")), quota(10_000, 500, 2000));
+    }
+    // Half-open is a tenth of 2,000, but no less than 256.
+    assert_eq!(branch.quotas.source, quota(1000, 256, 500));
+    assert_eq!(dc.quotas.source, quota(10_000, 1000, 5000));
+    // Of first-packet-rate, for what peers bring.
+    assert_eq!(branch.quotas.peer(PeerId(0)), quota(40_000, 1600, 8000));
+    assert_eq!(dc.quotas.peer(PeerId(0)), quota(60_000, 8000, 40_000));
 }
 
 #[test]

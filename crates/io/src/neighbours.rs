@@ -27,6 +27,10 @@ const HELD_BYTES: usize = 256 * 1024;
 const HELD_BYTES_ALL: usize = 8 * 1024 * 1024;
 /// How many next hops are remembered.
 const ENTRIES: usize = 65_536;
+/// How many of them the kernel may be asked about before it answered once. A flood to addresses that
+/// nobody has would otherwise fill this table and the kernel's own, which has 1024 places by default
+/// and serves the whole host. Next hops that were found before are not touched by it.
+const UNKNOWN: usize = 512;
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ struct Entry {
     used: Time,
     asked: Option<Time>,
     failed: Option<Time>,
+    /// Whether its link address was known once.
+    known: bool,
     /// Since when packets wait.
     waiting: Time,
     held: VecDeque<Slot>,
@@ -69,6 +75,8 @@ pub(crate) struct Neighbours {
     entries: HashMap<Target, Entry>,
     solicit: Vec<Target>,
     bytes: usize,
+    /// How many entries are not known.
+    unknown: usize,
     next_refresh: Time,
 }
 
@@ -98,12 +106,18 @@ impl Neighbours {
 
     /// What is known of `target`, which is about to be used.
     pub(crate) fn resolve(&mut self, state: &State, target: Target, now: Time) -> Resolution {
-        if self.entries.len() >= ENTRIES && !self.entries.contains_key(&target) {
-            return Resolution::Unreachable;
+        let address = link_address(state, target);
+        if !self.entries.contains_key(&target) {
+            let full = self.entries.len() >= ENTRIES || address.is_none() && self.unknown >= UNKNOWN;
+            if full {
+                return address.map_or(Resolution::Unreachable, Resolution::Mac);
+            }
+            self.unknown += 1;
         }
         let entry = self.entries.entry(target).or_default();
         entry.used = now;
-        if let Some(mac) = link_address(state, target) {
+        if let Some(mac) = address {
+            self.unknown -= usize::from(!core::mem::replace(&mut entry.known, true));
             return Resolution::Mac(mac);
         }
         if entry.failed.is_some_and(|failed| now.since(failed) < REST) {
@@ -150,6 +164,7 @@ impl Neighbours {
         let Some(entry) = self.entries.get_mut(&target) else { return };
         if link_address(state, target).is_some() {
             entry.failed = None;
+            self.unknown -= usize::from(!core::mem::replace(&mut entry.known, true));
             self.bytes -= entry.bytes;
             entry.bytes = 0;
             released.resolved.extend(entry.held.drain(..));
@@ -186,7 +201,13 @@ impl Neighbours {
         for target in late {
             self.fail(target, now, released);
         }
-        self.entries.retain(|_, entry| !entry.held.is_empty() || now.since(entry.used) < IDLE);
+        let unknown = &mut self.unknown;
+        self.entries.retain(|_, entry| {
+            let rested = entry.failed.is_some_and(|failed| now.since(failed) >= REST);
+            let keep = !entry.held.is_empty() || now.since(entry.used) < IDLE && !rested;
+            *unknown -= usize::from(!keep && !entry.known);
+            keep
+        });
         for (target, entry) in &mut self.entries {
             let stale = state.neighbour(target.0, target.1).is_some_and(|n| n.state & libc::NUD_STALE != 0);
             let again = !entry.held.is_empty() || stale;
@@ -267,6 +288,37 @@ mod tests {
         assert_eq!(neighbours.resolve(&state, TARGET, later + REST), Resolution::Pending);
         let kept = (0..9).filter(|_| neighbours.hold(TARGET, &slot(60_000), later)).count();
         assert_eq!(kept, HELD_BYTES / 60_000);
+    }
+
+    #[test]
+    fn a_flood_to_addresses_nobody_has_leaves_room_and_known_next_hops_alone() {
+        let (mut state, mut neighbours) = (State::default(), Neighbours::default());
+        let mut now = Time::from_secs(1);
+        state.apply(report(Some([7; 6]), libc::NUD_REACHABLE));
+        assert_eq!(neighbours.resolve(&state, TARGET, now), Resolution::Mac([7; 6]));
+        let mut asked = 0;
+        let mut released = Released::default();
+        for second in 0..60u32 {
+            for host in 0..10_000 {
+                let nobody = (2, IpAddr::from((0x0b00_0000 + second * 10_000 + host).to_be_bytes()));
+                if neighbours.resolve(&state, nobody, now) == Resolution::Pending {
+                    neighbours.hold(nobody, &slot(100), now);
+                }
+            }
+            asked += neighbours.solicitations().count();
+            assert!(neighbours.entries.len() <= UNKNOWN + 1);
+            assert_eq!(neighbours.resolve(&state, TARGET, now), Resolution::Mac([7; 6]));
+            now = now + REFRESH;
+            neighbours.handle_timeout(&state, now, &mut released);
+        }
+        assert!(asked > UNKNOWN * 5, "places become free again: {asked}");
+        assert!(asked < 60 * UNKNOWN, "{asked}");
+        for _ in 0..10 {
+            now = now + REFRESH;
+            neighbours.resolve(&state, TARGET, now);
+            neighbours.handle_timeout(&state, now, &mut released);
+        }
+        assert_eq!((neighbours.entries.len(), neighbours.unknown, neighbours.bytes), (1, 0, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::Context;
 use fairway_types::{Counter, Counters};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::api::{Drop, Interface, Peer, Waypoints};
+use crate::api::{Drop, Interface, Limit, Peer, Waypoints};
 use crate::command::Unanswered;
 use crate::control::Control;
 use crate::stop::Stop;
@@ -106,6 +106,7 @@ struct Facts {
     interfaces: Vec<Interface>,
     peers: Vec<Peer>,
     waypoints: Vec<Waypoints>,
+    limits: Vec<Limit>,
 }
 
 fn gather(control: &Control) -> Result<Facts, Unanswered> {
@@ -127,6 +128,7 @@ fn gather(control: &Control) -> Result<Facts, Unanswered> {
             interfaces: views::interfaces(model, &core.ports.status()),
             peers: views::peers(core),
             waypoints: views::waypoints(model, &core.engine.waypoints()),
+            limits: views::limits(core),
         }
     })
 }
@@ -169,6 +171,7 @@ impl Facts {
         }
         self.render_interfaces(&mut page);
         self.render_paths(&mut page);
+        self.render_limits(&mut page);
         page.0
     }
 
@@ -196,6 +199,34 @@ impl Facts {
             page.family(&name, help, if *rises { "counter" } else { "gauge" });
             for interface in &self.interfaces {
                 page.sample(&name, &[("interface", &interface.name)], value(interface));
+            }
+        }
+    }
+
+    fn render_limits(&self, page: &mut Page) {
+        type Figure = (&'static str, &'static str, bool, fn(&Limit) -> Option<u64>);
+        const FIGURES: &[Figure] = &[
+            ("most", "The most there may be.", false, |l| l.most.map(u64::from)),
+            ("now", "How much there is, or was in the last second; of the busiest source.", false, |l| {
+                l.now.map(u64::from)
+            }),
+            ("peak", "The most there was since the start.", false, |l| l.peak.map(u64::from)),
+            ("allowed_total", "How many the limit let through.", true, |l| Some(l.allowed)),
+            ("refused_total", "Packets the limit refused.", true, |l| Some(l.refused)),
+            ("evicted_total", "Sessions without an answer that gave way at the limit.", true, |l| {
+                Some(l.evicted)
+            }),
+        ];
+        for (suffix, help, rises, value) in FIGURES {
+            let name = format!("fairway_limit_{suffix}");
+            page.family(&name, help, if *rises { "counter" } else { "gauge" });
+            for limit in &self.limits {
+                // The busiest source is another one every time: a label of it would make ever new series.
+                let whose = limit.name.as_deref().filter(|_| limit.scope != "source").unwrap_or_default();
+                let labels = [("limit", limit.limit.as_str()), ("scope", &limit.scope), ("name", whose)];
+                if let Some(value) = value(limit) {
+                    page.sample(&name, &labels, value);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use fairway_io::PortStatus;
 use fairway_peering::{Diagnostic, State};
 use fairway_policy::{Candidate, CandidateHop, Decision, Explanation, FibRow, Match, Snapshot};
-use fairway_session::{LegView, SessionView, WaypointUsage};
+use fairway_session::{LegView, LimitScope, LimitView, SessionView, WaypointUsage};
 use fairway_types::model::{InterfaceKind, RouterModel};
 use fairway_types::{Counters, DropReason, InterfaceId, IpNet, Now, PathId, Time, Tuple};
 
@@ -319,6 +319,63 @@ pub(crate) fn waypoints(model: &RouterModel, usage: &[WaypointUsage]) -> Vec<api
         })
     };
     usage.iter().filter_map(one).collect()
+}
+
+/// All limits.
+pub(crate) fn limits(core: &Core) -> Vec<api::Limit> {
+    let snapshot = core.engine.snapshot();
+    let one = |view: &LimitView| {
+        let (scope, name) = scope(snapshot.model(), &view.limit.scope);
+        api::Limit {
+            scope: scope.to_owned(),
+            name,
+            limit: view.limit.kind.name().to_owned(),
+            unit: view.limit.kind.unit().to_owned(),
+            most: view.most,
+            now: view.now,
+            peak: view.peak,
+            allowed: view.allowed,
+            refused: view.refused,
+            evicted: view.evicted,
+        }
+    };
+    let mut limits: Vec<api::Limit> = core.engine.limits(core.clock.now()).iter().map(one).collect();
+    limits.extend(core.engine.waypoints().iter().map(|usage| port_limit(snapshot.model(), usage)));
+    limits
+}
+
+/// The limit of waypoint ports on a path.
+fn port_limit(model: &RouterModel, usage: &WaypointUsage) -> api::Limit {
+    let path = model.path(usage.path).map_or("", |path| &path.pathway);
+    api::Limit {
+        scope: "path".to_owned(),
+        name: Some(format!("{path} {}", usage.protocol)),
+        limit: "max-way-points".to_owned(),
+        unit: "sessions".to_owned(),
+        most: Some(usage.capacity),
+        now: Some(usage.used),
+        peak: Some(usage.peak),
+        allowed: usage.given,
+        refused: usage.exhausted,
+        evicted: usage.evicted,
+    }
+}
+
+/// Whose limit it is, by kind and name.
+pub(crate) fn scope(model: &RouterModel, scope: &LimitScope) -> (&'static str, Option<String>) {
+    match scope {
+        LimitScope::Router => ("router", None),
+        LimitScope::Tenant(id) => ("tenant", model.tenants.get(id.index()).map(|t| t.name.clone())),
+        LimitScope::WithoutTenant => ("tenant", None),
+        LimitScope::Peer(id) => ("peer", model.peer(*id).map(|peer| peer.name.clone())),
+        LimitScope::Source(source) => {
+            let named = |(interface, address): (InterfaceId, core::net::IpAddr)| {
+                let prefix = if address.is_ipv6() { "/64" } else { "" };
+                format!("{address}{prefix} on {}", interface_name(model, interface))
+            };
+            ("source", source.map(named))
+        }
+    }
 }
 
 /// All counters.

@@ -19,6 +19,7 @@ use crate::command::Task;
 use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
+use crate::views;
 
 /// Packets received at once.
 const RECEIVE: usize = 64;
@@ -241,7 +242,7 @@ impl Core {
         let model = snapshot.model();
         let path = match event {
             Event::PathUp(path) | Event::PathDown(path) | Event::WaypointsExhausted(path) => model.path(path),
-            Event::PeerRestarted { .. } | Event::SessionLimitReached | Event::HalfOpenLimitReached => None,
+            Event::PeerRestarted { .. } | Event::LimitReached(_) => None,
         };
         let peer = match event {
             Event::PeerRestarted { peer, .. } => model.peer(peer),
@@ -265,7 +266,16 @@ impl Core {
             Event::PeerRestarted { sessions, .. } => {
                 info!(event = name, peer, sessions, "peer restarted; its sessions are re-established");
             }
-            Event::SessionLimitReached | Event::HalfOpenLimitReached => warn!(event = name, "{event}"),
+            Event::LimitReached(limit) => {
+                let (scope, whose) = views::scope(model, &limit.scope);
+                warn!(
+                    event = name,
+                    limit = limit.kind.name(),
+                    scope,
+                    name = whose,
+                    "a limit was reached; `fairway show limits` tells what came of it"
+                );
+            }
         });
     }
 

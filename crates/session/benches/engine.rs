@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use fairway_session::Engine;
+use fairway_types::model::{Quota, Quotas};
 use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
 use fairway_wire::protocol::{TCP, UDP};
 
@@ -380,6 +381,38 @@ fn timed(
     support::forwarded(batch)
 }
 
+/// First packets that are refused, by what refuses them: a source that begins sessions too fast, a full
+/// table, and the configuration.
+fn refused(effort: &Effort, report: &mut Report) {
+    // Of one host, from ever other ports.
+    let flow = |number| Template::of_flow(number * 60_000, UDP, &[0x55; 64]);
+    let packets: Vec<_> = (0..HOT).map(|number| flow(number).packet(&[0x55; 64])).collect();
+    let sources = Quotas { source: Quota { session_rate: 1, ..Quota::UNLIMITED }, ..Quotas::default() };
+    let cases = [
+        ("of a source at its limit", HOT * 2, sources, LAN),
+        ("at a full table", 64, Quotas::default(), LAN),
+        ("by the configuration", HOT * 2, Quotas::default(), WAN),
+    ];
+    for (name, sessions, quotas, interface) in cases {
+        let Pair { mut now, mut batch, .. } = Pair::new(64, true);
+        let mut engine = support::engine_with(sessions, quotas, now);
+        let mut rounds = Vec::new();
+        for number in 0..=effort.rounds {
+            let mut round = Round::default();
+            for chunk in packets.chunks(BATCH) {
+                support::fill(&mut batch, interface, chunk);
+                now.mono = now.mono + Duration::from_micros(1);
+                round.time(&mut engine, now, &mut batch);
+            }
+            // The first round fills what is to be full.
+            if number > 0 {
+                rounds.push(round);
+            }
+        }
+        report.add_packets(&format!("first packet refused {name}"), None, rounds);
+    }
+}
+
 /// What happens to all sessions at once: a new configuration, and their end.
 fn all_at_once(effort: &Effort, report: &mut Report) {
     const SESSIONS: u32 = 100_000;
@@ -421,6 +454,7 @@ fn main() {
         first_packets(encrypt, &effort, &mut report);
     }
     protected(&effort, &mut report);
+    refused(&effort, &mut report);
     all_at_once(&effort, &mut report);
     many(&effort, &mut report);
     let Interrupted { batches, of } = report.interrupted;

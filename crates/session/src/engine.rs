@@ -26,6 +26,7 @@ use crate::drops::Drops;
 use crate::event::Event;
 use crate::handshake::Phase;
 use crate::key::FlowKey;
+use crate::limits::{Ledger, Openings};
 use crate::liveness::Liveness;
 use crate::names::Names;
 use crate::path::Path;
@@ -68,13 +69,14 @@ pub struct Engine {
     /// By [`InterfaceId`], in bytes.
     pub(crate) mtus: Vec<u32>,
     pub(crate) names: Names,
+    pub(crate) ledger: Ledger,
+    pub(crate) openings: Openings,
     /// Keys of protected sessions.
     pub(crate) vault: Vault,
     /// Tells apart counters of senders that share the keys of a session.
     pub(crate) worker: u8,
     /// The wall clock when this engine started, in seconds.
     pub(crate) started_unix: u64,
-    pub(crate) half_open: u32,
     pub(crate) first_packets: Budget,
     /// Messages between peers, apart from first packets: a flood of one must not silence the other.
     pub(crate) peer_messages: Budget,
@@ -106,6 +108,8 @@ impl Engine {
         let limits = model.limits;
         let table = Table::new(limits.sessions, rng.next_u64());
         let wheel = Wheel::new(table.capacity(), now.mono);
+        let counts = (model.tenants.len(), model.peers.len());
+        let ledger = Ledger::new(now.mono, &limits, &model.quotas, counts, rng.next_u64());
         let mut peering_seed = [0; 32];
         rng.fill_bytes(&mut peering_seed);
         let share = Path::share(model);
@@ -114,7 +118,7 @@ impl Engine {
             model.interfaces.iter().map(|interface| interface.mtu.map_or(DEFAULT_MTU, u32::from)).collect();
         Self {
             peering: Peering::new(now, model, boot_id, peering_seed),
-            names: Names::new(&model.router),
+            names: Names::new(&model.router, rng.next_u64()),
             first_packets: Budget::new(limits.first_packets, now.mono),
             peer_messages: Budget::new(limits.first_packets, now.mono),
             answers: Budget::new(limits.answers, now.mono),
@@ -123,10 +127,11 @@ impl Engine {
             wheel,
             paths,
             mtus,
+            ledger,
+            openings: Openings::new(limits.half_open),
             vault: Vault::default(),
             worker: 0,
             started_unix: now.unix,
-            half_open: 0,
             rng,
             counters: Counters::default(),
             drops: Drops::new(),
@@ -343,7 +348,11 @@ impl Engine {
     /// Has the next router told of a session without waiting for a packet, and again until it
     /// answers: it may have restarted too recently to believe what it hears.
     pub(crate) fn announce_soon(&mut self, now: Now, index: Index) {
-        self.announcements.push(Reverse((now.mono, index, 0)));
+        // A peer that makes its sessions new over and over must not make this longer and longer. What
+        // finds no place here is told with the session's next packet.
+        if self.announcements.len() < self.table.capacity() {
+            self.announcements.push(Reverse((now.mono, index, 0)));
+        }
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
@@ -368,18 +377,14 @@ impl Engine {
     }
 
     /// Inserts a session, and starts its timer.
-    pub(crate) fn insert(&mut self, mut session: Session) -> Result<Index, DropReason> {
+    pub(crate) fn insert(&mut self, now: Now, mut session: Session) -> Result<Index, DropReason> {
         session.compile();
-        let (half_open, deadline) = (session.is_half_open(), session.deadline());
+        let deadline = session.deadline();
         let index = self.table.insert(session).map_err(|error| match error {
             crate::table::InsertError::Full => DropReason::SessionLimit,
             crate::table::InsertError::Occupied => DropReason::TupleInUse,
-        });
-        if index == Err(DropReason::SessionLimit) {
-            self.report(Event::SessionLimitReached);
-        }
-        let index = index?;
-        self.half_open += u32::from(half_open);
+        })?;
+        self.enter_books(now, index);
         self.wheel.schedule(index, deadline);
         self.counters.increment(Counter::SessionsCreated);
         Ok(index)
@@ -389,8 +394,8 @@ impl Engine {
     pub(crate) fn remove(&mut self, now: Now, index: Index, why: Counter) -> Option<Session> {
         let session = self.table.remove(index)?;
         self.wheel.cancel(index);
+        self.leave_books(&session);
         self.vault.remove(session.protection);
-        self.half_open -= u32::from(session.is_half_open()).min(self.half_open);
         self.release_ports(now, session.leg(Side::Responder));
         self.counters.increment(why);
         Some(session)

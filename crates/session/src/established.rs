@@ -147,7 +147,10 @@ impl Engine {
     fn attachment(&mut self, now: Now, index: Index, side: Side) -> Attach {
         let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
         session.active = now.mono;
-        session.answered |= side == Side::Responder;
+        if side == Side::Responder && !session.answered {
+            self.answered(now, index);
+        }
+        let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
         let Some(hop) = &mut session.leg_mut(side.other()).hop else { return Attach::Nothing };
         let attach = hop.handshake.transmit(now.mono);
         if attach == Attach::MetadataAfterSilence {
@@ -173,7 +176,7 @@ impl Engine {
         if session.protocol != Protocol::TCP {
             return Ok(false);
         }
-        let before = session.tcp.phase();
+        let (before, standing) = (session.tcp.phase(), session.standing());
         let mut segment = if parsed.protocol == Protocol::TCP.0 {
             tcp_segment(packet.packet.bytes(), parsed)
         } else {
@@ -185,14 +188,21 @@ impl Engine {
         session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)?;
         let after = session.tcp.phase();
         if before != after {
-            self.phase_changed(now, index, before, after);
+            self.standing_changed(now, index, standing);
+            self.phase_changed(now, index, after);
         }
         Ok(segment.flags & flags::SYN != 0)
     }
 
-    fn phase_changed(&mut self, now: Now, index: Index, before: TcpPhase, after: TcpPhase) {
-        let (was, is) = (before.is_half_open(), after.is_half_open());
-        self.half_open = (self.half_open + u32::from(is)).saturating_sub(u32::from(was));
+    /// The responder was heard for the first time.
+    fn answered(&mut self, now: Now, index: Index) {
+        let Some(session) = self.table.get_mut(index) else { return };
+        let standing = session.standing();
+        session.answered = true;
+        self.standing_changed(now, index, standing);
+    }
+
+    fn phase_changed(&mut self, now: Now, index: Index, after: TcpPhase) {
         if after.is_over() {
             let Some(session) = self.table.get_mut(index) else { return };
             session.active = now.mono;

@@ -4,6 +4,8 @@ use core::fmt;
 
 use fairway_types::{PathId, PeerId};
 
+use crate::limits::{Limit, LimitKind, LimitScope};
+
 /// Something that happened, past tense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -20,10 +22,8 @@ pub enum Event {
     },
     /// A session could not be made: no pair of waypoint ports was free on the path.
     WaypointsExhausted(PathId),
-    /// A session could not be made: the session table is full.
-    SessionLimitReached,
-    /// A TCP session could not be made: too many wait for their handshake.
-    HalfOpenLimitReached,
+    /// A session could not be made: a limit was reached. Not reported for every packet.
+    LimitReached(Limit),
 }
 
 impl Event {
@@ -35,8 +35,9 @@ impl Event {
             Self::PathDown(_) => "path-down",
             Self::PeerRestarted { .. } => "peer-restarted",
             Self::WaypointsExhausted(_) => "waypoints-exhausted",
-            Self::SessionLimitReached => "session-limit-reached",
-            Self::HalfOpenLimitReached => "half-open-limit-reached",
+            Self::LimitReached(Limit { kind: LimitKind::Sessions, .. }) => "session-limit-reached",
+            Self::LimitReached(Limit { kind: LimitKind::HalfOpen, .. }) => "half-open-limit-reached",
+            Self::LimitReached(_) => "rate-limit-reached",
         }
     }
 }
@@ -50,8 +51,17 @@ impl fmt::Display for Event {
                 write!(f, "peer {} restarted; {sessions} sessions are being re-established", peer.0)
             }
             Self::WaypointsExhausted(path) => write!(f, "no waypoint ports left on path {}", path.0),
-            Self::SessionLimitReached => f.write_str("the session table is full"),
-            Self::HalfOpenLimitReached => f.write_str("too many TCP sessions wait for their handshake"),
+            Self::LimitReached(limit) => {
+                let whose = match limit.scope {
+                    LimitScope::Router => "the router".to_owned(),
+                    LimitScope::Tenant(tenant) => format!("tenant {}", tenant.0),
+                    LimitScope::WithoutTenant => "sources without a tenant".to_owned(),
+                    LimitScope::Peer(peer) => format!("peer {}", peer.0),
+                    LimitScope::Source(source) => source
+                        .map_or_else(|| "a source".to_owned(), |(_, address)| format!("source {address}")),
+                };
+                write!(f, "the {} limit of {whose} was reached", limit.kind.name())
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::key::{End, FlowKey};
 use crate::liveness::Liveness;
 use crate::open::is_routable;
 use crate::ports::Pair;
+use crate::room::opens;
 use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
@@ -116,6 +117,7 @@ impl Engine {
         if !is_routable(parsed.source, parsed.destination) {
             return Err(DropReason::MartianAddress);
         }
+        self.check_source(now, key, parsed.tcp_flags)?;
         let admission = match self.admit(key) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -222,7 +224,7 @@ impl Engine {
             return Ok(());
         }
         if parsed.tcp_flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN {
-            return self.check_half_open();
+            return Ok(());
         }
         if parsed.tcp_flags & flags::RST != 0 {
             return Err(DropReason::TcpMidFlow);
@@ -238,14 +240,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn check_half_open(&mut self) -> Result<(), DropReason> {
-        if self.half_open < self.snapshot.model().limits.half_open {
-            return Ok(());
-        }
-        self.report(Event::HalfOpenLimitReached);
-        Err(DropReason::HalfOpenLimit)
-    }
-
     /// Makes the session of a host's first packet.
     fn begin(
         &mut self,
@@ -254,18 +248,26 @@ impl Engine {
         admission: &Admission,
         parsed: &Parsed,
     ) -> Result<Index, DropReason> {
-        let mut uuid = [0; 16];
-        self.rng.fill_bytes(&mut uuid);
         let arrival = Leg::new(*key, parsed.source, None);
+        let owner = self.owner(&arrival, admission.tenant);
+        let preferred = self.make_room(now, &owner, opens(key.protocol, parsed.tcp_flags))?;
         let protection = match admission.way {
-            Way::Path(_) => self.new_protection(now, admission.service)?,
+            Way::Path(path) => {
+                // Making keys costs more than all else; a flood must not get that far.
+                let protected = self.protects(admission.service);
+                self.check_ports(now, path, key.protocol, protected, preferred)?;
+                self.new_protection(now, admission.service)?
+            }
             Way::Host(..) => None,
         };
-        self.connect(now, uuid, key, arrival, admission, epoch_of(now), 0, parsed.tcp_flags, protection)
+        let mut uuid = [0; 16];
+        self.rng.fill_bytes(&mut uuid);
+        let (epoch, flags) = (epoch_of(now), parsed.tcp_flags);
+        self.connect(now, uuid, key, arrival, admission, epoch, 0, flags, protection, preferred)
     }
 
-    /// Makes a session out of its first leg and what policy decided: chooses the other leg,
-    /// allocates ports, and inserts it.
+    /// Makes a session that there is room for out of its first leg and what policy decided: chooses
+    /// the other leg, allocates ports, the last ones only for the `preferred`, and inserts it.
     #[expect(clippy::too_many_arguments, reason = "each is a fact of the session that nothing else knows")]
     pub(crate) fn connect(
         &mut self,
@@ -278,11 +280,8 @@ impl Engine {
         source_router: u16,
         first_flags: u8,
         protection: Option<Protection>,
+        preferred: bool,
     ) -> Result<Index, DropReason> {
-        if self.table.len() >= self.table.capacity() {
-            self.report(Event::SessionLimitReached);
-            return Err(DropReason::SessionLimit);
-        }
         let departure = match admission.way {
             Way::Host(interface, next_hop) => {
                 let key = FlowKey { interface, ..original.reversed() };
@@ -290,7 +289,7 @@ impl Engine {
                 Leg::new(key, next_hop, None)
             }
             Way::Path(path) => {
-                self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch)?
+                self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch, preferred)?
             }
         };
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
@@ -309,10 +308,11 @@ impl Engine {
             idle_seconds: seconds(times.idle),
             initial_seconds: seconds(times.initial),
             answered: false,
+            shares_account: false,
             created: now.mono,
             active: now.mono,
         };
-        self.insert(session).inspect_err(|_| {
+        self.insert(now, session).inspect_err(|_| {
             self.release_ports(now, &departure);
             self.vault.remove(session.protection);
         })
@@ -336,7 +336,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A leg to a peer, with a fresh pair of waypoint ports: TCP as TCP or as UDP, all else as UDP.
+    /// A leg to a peer, with a fresh pair of waypoint ports: TCP as TCP or as UDP, all else as UDP. The
+    /// last pairs are for the `preferred`.
     pub(crate) fn waypoint_leg(
         &mut self,
         now: Now,
@@ -344,18 +345,14 @@ impl Engine {
         protocol: Protocol,
         protected: bool,
         epoch: u32,
+        preferred: bool,
     ) -> Result<Leg, DropReason> {
+        let protocol = self.check_ports(now, path_id, protocol, protected, preferred)?;
         let Self { snapshot, table, paths, .. } = self;
         let (Some(model), Some(path)) = (snapshot.model().path(path_id), paths.get_mut(path_id.index()))
         else {
             return Err(DropReason::NoRoute);
         };
-        let carried = match model.udp_transform {
-            UdpTransform::Encrypted => protected,
-            UdpTransform::Always => true,
-            UdpTransform::Never => false,
-        };
-        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
         let key = |pair: Pair| FlowKey {
             remote: End::new(model.remote, pair.remote),
             local: End::new(model.local, pair.local),
@@ -364,16 +361,45 @@ impl Engine {
             ipv6: model.local.is_ipv6(),
         };
         let in_use = |pair: Pair| table.find(&key(pair)).is_some();
-        if let Ok(pair) = path.pool(protocol).allocate(now.mono, in_use) {
+        if let Ok(pair) = path.pool(protocol).allocate(now.mono, preferred, in_use) {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }
-        path.exhausted += 1;
-        let due = path.reported.is_none_or(|at| now.mono.since(at) >= REPORT_INTERVAL);
-        if due {
-            path.reported = Some(now.mono);
-            self.report(Event::WaypointsExhausted(path_id));
+        Err(self.exhausted(now, path_id, protocol))
+    }
+
+    /// Whether a path has waypoint ports for one more session, if need be because another one gives
+    /// way, and of which protocol.
+    fn check_ports(
+        &mut self,
+        now: Now,
+        path_id: PathId,
+        protocol: Protocol,
+        protected: bool,
+        preferred: bool,
+    ) -> Result<Protocol, DropReason> {
+        let Some(model) = self.snapshot.model().path(path_id) else { return Err(DropReason::NoRoute) };
+        let carried = match model.udp_transform {
+            UdpTransform::Encrypted => protected,
+            UdpTransform::Always => true,
+            UdpTransform::Never => false,
+        };
+        let protocol = if carried { Protocol::UDP } else { protocol.on_waypoints() };
+        let Some(path) = self.paths.get_mut(path_id.index()) else { return Err(DropReason::NoRoute) };
+        if path.pool(protocol).is_full(preferred) && !self.give_way_on_path(now, path_id, protocol) {
+            return Err(self.exhausted(now, path_id, protocol));
         }
-        Err(DropReason::WaypointsExhausted)
+        Ok(protocol)
+    }
+
+    fn exhausted(&mut self, now: Now, path_id: PathId, protocol: Protocol) -> DropReason {
+        if let Some(path) = self.paths.get_mut(path_id.index()) {
+            path.pool(protocol).tally.refused += 1;
+            if path.reported.is_none_or(|at| now.mono.since(at) >= REPORT_INTERVAL) {
+                path.reported = Some(now.mono);
+                self.report(Event::WaypointsExhausted(path_id));
+            }
+        }
+        DropReason::WaypointsExhausted
     }
 
     /// Gives back the ports of a leg that this router chose.

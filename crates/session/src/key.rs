@@ -27,6 +27,11 @@ impl End {
         self.port
     }
 
+    /// The address, of IPv4 as an IPv4-mapped one.
+    pub(crate) const fn address(&self) -> [u8; 16] {
+        self.address
+    }
+
     pub(crate) fn ip(&self, ipv6: bool) -> IpAddr {
         if ipv6 {
             IpAddr::V6(Ipv6Addr::from(self.address))

@@ -113,7 +113,8 @@ impl Engine {
             if reverse && let Some(session) = self.table.get_mut(index) {
                 session.leg_mut(Side::Initiator).restart();
             }
-            if forward {
+            // As many as there are sessions are enough, however often the peer starts.
+            if forward && self.restarts.len() < self.table.capacity() {
                 self.restarts.push_back(index);
             }
         }

@@ -11,10 +11,10 @@ pub(crate) struct Path {
     pub(crate) liveness: Liveness,
     tcp: PortPool,
     udp: PortPool,
-    /// Sessions that could not be made for want of ports.
-    pub(crate) exhausted: u64,
-    /// When that was last reported.
+    /// When it was last reported that no ports were left.
     pub(crate) reported: Option<Time>,
+    /// When no session on it was found that could give way to a new one.
+    pub(crate) fruitless: Option<Time>,
 }
 
 /// How full the waypoint ports of a path are.
@@ -30,8 +30,14 @@ pub struct WaypointUsage {
     pub resting: u32,
     /// Pairs that could be in use at once.
     pub capacity: u32,
-    /// Sessions refused on this path because no pair was free; both protocols together.
+    /// The most pairs that were in use at once.
+    pub peak: u32,
+    /// Pairs given to sessions.
+    pub given: u64,
+    /// Sessions refused because no pair was free.
     pub exhausted: u64,
+    /// Sessions without an answer that gave way to new ones.
+    pub evicted: u64,
 }
 
 impl Path {
@@ -42,8 +48,8 @@ impl Path {
             liveness: Liveness::Unknown,
             tcp: pool(start),
             udp: pool(start ^ 1),
-            exhausted: 0,
             reported: None,
+            fruitless: None,
         }
     }
 
@@ -71,7 +77,10 @@ impl Path {
             used: pool.used(),
             resting: pool.resting(),
             capacity: pool.capacity(),
-            exhausted: self.exhausted,
+            peak: pool.tally.peak,
+            given: pool.tally.given,
+            exhausted: pool.tally.refused,
+            evicted: pool.tally.evicted,
         })
     }
 }

@@ -13,10 +13,11 @@ use crate::engine::Engine;
 use crate::first::{Admission, Way};
 use crate::handshake::Reply;
 use crate::key::FlowKey;
+use crate::names::Names;
 use crate::open::{self, Opened};
+use crate::room::opens;
 use crate::session::{Hop, Leg, Side};
 use crate::table::Index;
-use crate::tcp::flags;
 use crate::vault::{Cover, Offer, Protection};
 
 /// A verified message from a peer, apart from the packet it came in.
@@ -280,8 +281,8 @@ impl Engine {
     fn choose_ports_again(&mut self, now: Now, index: Index) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index).copied() else { return Ok(()) };
         let Some(hop) = session.leg(Side::Responder).hop else { return Ok(()) };
-        let leg =
-            self.waypoint_leg(now, hop.path, session.protocol(), session.protection.is_some(), hop.epoch)?;
+        let protected = session.protection.is_some();
+        let leg = self.waypoint_leg(now, hop.path, session.protocol(), protected, hop.epoch, true)?;
         if self.table.rekey(index, Side::Responder, leg.key).is_err() {
             self.release_ports(now, &leg);
             return Err(DropReason::WaypointsExhausted);
@@ -318,6 +319,10 @@ impl Engine {
             return Err(DropReason::RouteLoop);
         }
         self.table.rekey(index, Side::Initiator, message.key).map_err(|_| DropReason::TupleInUse)?;
+        let Some(session) = self.table.get(index) else { return Ok(()) };
+        let (owner, standing) =
+            (self.owner(session.leg(Side::Initiator), session.tenant), session.standing());
+        self.ledger.move_peer(&owner.bringer, message.peer, standing);
         let Some(session) = self.table.get_mut(index) else { return Ok(()) };
         let leg = session.leg_mut(Side::Initiator);
         leg.hop = Some(Hop::new(message.path, Side::Initiator, epoch));
@@ -346,20 +351,18 @@ impl Engine {
         }
         let tenant = self.claimed_tenant(message)?;
         let admission = self.decide(tenant, &original, Some(message.peer))?;
-        let opens = message.first_flags & (flags::SYN | flags::ACK) == flags::SYN;
-        let protection = self.offered_protection(now, message, &admission)?;
-        if opens {
-            self.check_half_open()?;
-        }
         let original = FlowKey::new(message.key.interface, &original);
         let arrival = Leg::new(
             message.key,
             message.key.tuple().source.ip(),
             Some(Hop::new(message.path, Side::Initiator, epoch)),
         );
-        let source = message.tlvs.source_router.map_or(0, |name| self.names.number(name));
-        let first_flags = message.first_flags;
-        self.connect(now, uuid, &original, arrival, &admission, epoch, source, first_flags, protection)
+        let source = message.tlvs.source_router.map_or(Names::OWN, |name| self.names.number(name));
+        let flags = message.first_flags;
+        let owner = self.owner(&arrival, tenant);
+        let preferred = self.make_room(now, &owner, opens(original.protocol, flags))?;
+        let protection = self.offered_protection(now, message, &admission)?;
+        self.connect(now, uuid, &original, arrival, &admission, epoch, source, flags, protection, preferred)
     }
 
     /// The protection of a session that a peer brings, at its egress or on its way.

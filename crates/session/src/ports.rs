@@ -67,6 +67,20 @@ pub(crate) struct PortPool {
     /// In use or at rest.
     taken: HashSet<Pair, FixedState>,
     resting: VecDeque<(Time, Pair)>,
+    pub(crate) tally: PortTally,
+}
+
+/// What came of a pool's limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PortTally {
+    /// The most pairs that were in use at once.
+    pub(crate) peak: u32,
+    /// Pairs given out.
+    pub(crate) given: u64,
+    /// Sessions refused because no pair was free.
+    pub(crate) refused: u64,
+    /// Sessions that gave way to new ones.
+    pub(crate) evicted: u64,
 }
 
 impl PortPool {
@@ -84,6 +98,7 @@ impl PortPool {
                 FixedState::with_seed(start),
             ),
             resting: VecDeque::new(),
+            tally: PortTally::default(),
         }
     }
 
@@ -92,6 +107,12 @@ impl PortPool {
         self.remote =
             remote.map_or_else(|| Progression::of_parity(PortRange::WAYPOINTS, true), Progression::all);
         self.limit = limit;
+    }
+
+    /// Whether as many pairs are in use as may be; the last eighth of them is only for the
+    /// `preferred`.
+    pub(crate) fn is_full(&self, preferred: bool) -> bool {
+        self.used() >= if preferred { self.limit } else { self.limit - self.limit / 8 }
     }
 
     /// Pairs in use.
@@ -114,9 +135,14 @@ impl PortPool {
     }
 
     /// Takes the next free pair that `in_use` does not know of.
-    pub(crate) fn allocate(&mut self, now: Time, in_use: impl Fn(Pair) -> bool) -> Result<Pair, Exhausted> {
+    pub(crate) fn allocate(
+        &mut self,
+        now: Time,
+        preferred: bool,
+        in_use: impl Fn(Pair) -> bool,
+    ) -> Result<Pair, Exhausted> {
         self.wake(now);
-        if self.used() >= self.limit {
+        if self.is_full(preferred) {
             return Err(Exhausted);
         }
         let pairs = self.pairs();
@@ -124,6 +150,8 @@ impl PortPool {
             let pair = self.pair(self.next % pairs.max(1));
             self.next = self.next.wrapping_add(1);
             if !in_use(pair) && self.taken.insert(pair) {
+                self.tally.given += 1;
+                self.tally.peak = self.tally.peak.max(self.used());
                 return Ok(pair);
             }
         }
@@ -142,9 +170,18 @@ impl PortPool {
     /// Gives a pair back. It rests first.
     pub(crate) fn release(&mut self, now: Time, pair: Pair) {
         self.wake(now);
-        if self.taken.contains(&pair) {
-            self.resting.push_back((now, pair));
+        if !self.taken.contains(&pair) {
+            return;
         }
+        // No more rest than may be in use, so that a flood of short sessions does not need memory
+        // without end. Whom that wakes early is not given out soon: all other pairs come first, and
+        // where those are few, all of them may rest.
+        if self.resting.len() >= self.limit as usize
+            && let Some((_, longest)) = self.resting.pop_front()
+        {
+            self.taken.remove(&longest);
+        }
+        self.resting.push_back((now, pair));
     }
 
     fn wake(&mut self, now: Time) {
@@ -167,7 +204,7 @@ mod tests {
         let mut pool = PortPool::new(None, 1_000_000, 0, 7);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100_000 {
-            let pair = pool.allocate(Time::ZERO, |_| false).unwrap();
+            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
             assert!(pair.local.is_multiple_of(2) && !pair.remote.is_multiple_of(2));
             assert!(PortRange::WAYPOINTS.contains(pair.local) && PortRange::WAYPOINTS.contains(pair.remote));
             assert!(seen.insert(pair));
@@ -178,28 +215,49 @@ mod tests {
     #[test]
     fn a_range_of_the_peer_is_used_round_robin() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0, 0);
-        let ports: Vec<_> = (0..4).map(|_| pool.allocate(Time::ZERO, |_| false).unwrap().remote).collect();
+        let ports: Vec<_> =
+            (0..4).map(|_| pool.allocate(Time::ZERO, true, |_| false).unwrap().remote).collect();
         assert_eq!(ports, [20_000, 20_001, 20_002, 20_000]);
     }
 
     #[test]
     fn exhaustion_is_refused_and_released_pairs_rest_for_a_minute() {
         let mut pool = PortPool::new(None, 2, 2, 0);
-        let first = pool.allocate(Time::ZERO, |_| false).unwrap();
-        pool.allocate(Time::ZERO, |_| false).unwrap();
-        assert_eq!(pool.allocate(Time::ZERO, |_| false), Err(Exhausted));
+        let first = pool.allocate(Time::ZERO, true, |_| false).unwrap();
+        pool.allocate(Time::ZERO, true, |_| false).unwrap();
+        assert_eq!(pool.allocate(Time::ZERO, true, |_| false), Err(Exhausted));
         pool.release(Time::from_secs(1), first);
         assert_eq!((pool.used(), pool.resting()), (1, 1));
-        let next = pool.allocate(Time::from_secs(1), |_| false).unwrap();
+        let next = pool.allocate(Time::from_secs(1), true, |_| false).unwrap();
         assert_ne!(next, first);
         pool.release(Time::from_secs(61), next);
         assert_eq!(pool.resting(), 1);
     }
 
     #[test]
+    fn the_last_pairs_are_for_the_preferred() {
+        let mut pool = PortPool::new(None, 80, 80, 0);
+        let given = (0..100).filter(|_| pool.allocate(Time::ZERO, false, |_| false).is_ok()).count();
+        let preferred = (0..100).filter(|_| pool.allocate(Time::ZERO, true, |_| false).is_ok()).count();
+        assert_eq!((given, preferred), (70, 10));
+    }
+
+    #[test]
+    fn pairs_at_rest_are_bounded() {
+        let mut pool = PortPool::new(None, 100, 100, 0);
+        let mut given = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
+            assert!(given.insert(pair), "what is woken early does not come back soon");
+            pool.release(Time::ZERO, pair);
+            assert!(pool.resting() <= 100 && pool.taken.len() <= 200);
+        }
+    }
+
+    #[test]
     fn a_pair_that_a_session_of_the_peer_uses_is_passed_over() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0, 0);
-        let pair = pool.allocate(Time::ZERO, |pair| pair.remote == 20_000).unwrap();
+        let pair = pool.allocate(Time::ZERO, true, |pair| pair.remote == 20_000).unwrap();
         assert_eq!(pair.remote, 20_001);
     }
 }

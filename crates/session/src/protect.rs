@@ -8,6 +8,7 @@
 use core::time::Duration;
 
 use fairway_crypto::session::{Direction, End, Unopened, salt_made_at, sender_salt};
+use fairway_types::model::SecurityPolicy;
 use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::recognise;
@@ -158,8 +159,7 @@ impl Engine {
         now: Now,
         service: fairway_types::ServiceId,
     ) -> Result<Option<Protection>, DropReason> {
-        let model = self.snapshot.model();
-        let policy = model.services.get(service.index()).and_then(|s| model.security.get(s.security.index()));
+        let policy = self.policy_of(service);
         let Some((suite, adaptive)) = policy.and_then(|policy| Some((policy.payload?, policy.adaptive)))
         else {
             return Ok(None);
@@ -169,6 +169,16 @@ impl Engine {
         Protection::ingress(suite, adaptive, &random, self.worker, now)
             .map(Some)
             .map_err(|_| DropReason::SessionKeysFailed)
+    }
+
+    /// Whether payload of a service's sessions is protected.
+    pub(crate) fn protects(&self, service: fairway_types::ServiceId) -> bool {
+        self.policy_of(service).is_some_and(|policy| policy.payload.is_some())
+    }
+
+    fn policy_of(&self, service: fairway_types::ServiceId) -> Option<&SecurityPolicy> {
+        let model = self.snapshot.model();
+        model.services.get(service.index()).and_then(|service| model.security.get(service.security.index()))
     }
 
     /// Decides, where that is due, about the payload of a host's packet that is to enter the fabric.

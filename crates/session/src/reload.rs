@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use fairway_crypto::{KeyringEntry, KeyringError};
 use fairway_policy::{CandidateHop, Decision, Snapshot};
-use fairway_types::model::RouterModel;
-use fairway_types::{Batch, Counter, InterfaceId, Now, Outlet, PathId, RouteId, ServiceId, Suite, TenantId};
+use fairway_types::model::{Limits, RouterModel};
+use fairway_types::{
+    Batch, Counter, InterfaceId, Now, Outlet, PathId, PeerId, RouteId, ServiceId, Suite, TenantId,
+};
 use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
+use crate::limits::Renumbered;
 use crate::path::Path;
 use crate::session::{Session, Side};
 
@@ -26,6 +29,7 @@ struct Renumbering {
     interfaces: Vec<Option<InterfaceId>>,
     paths: Vec<Option<PathId>>,
     tenants: Vec<Option<TenantId>>,
+    peers: Vec<Option<PeerId>>,
 }
 
 impl Renumbering {
@@ -49,7 +53,15 @@ impl Renumbering {
         let tenants = old.tenants.iter().map(|tenant| {
             position(&new.tenants, |other| other.name == tenant.name).map(|index| TenantId(index as u16))
         });
-        Self { interfaces: interfaces.collect(), paths: paths.collect(), tenants: tenants.collect() }
+        let peers = old.peers.iter().map(|peer| {
+            position(&new.peers, |other| other.name == peer.name).map(|index| PeerId(index as u16))
+        });
+        Self {
+            interfaces: interfaces.collect(),
+            paths: paths.collect(),
+            tenants: tenants.collect(),
+            peers: peers.collect(),
+        }
     }
 
     fn interface(&self, old: InterfaceId) -> Option<InterfaceId> {
@@ -101,8 +113,23 @@ impl Engine {
         self.answers.set_rate(limits.answers);
         self.peering.apply(now, snapshot.model());
         self.snapshot = snapshot;
+        self.renumber_limits(now, &renumbering);
         self.counters.increment(Counter::Reloads);
         Ok(applied)
+    }
+
+    /// Goes over to the limits of the new configuration. Every session is counted anew, since its
+    /// tenant may be another one.
+    fn renumber_limits(&mut self, now: Now, renumbering: &Renumbering) {
+        let model = self.snapshot.model();
+        let tenants = Renumbered { new: &renumbering.tenants, count: model.tenants.len() };
+        let peers = Renumbered { new: &renumbering.peers, count: model.peers.len() };
+        let interfaces = !renumbering.keeps_interfaces();
+        // The table has the size it was made with.
+        let sessions = self.table.capacity() as u32;
+        let limits = Limits { sessions, ..model.limits };
+        self.ledger.reconfigure(now.mono, &limits, &model.quotas, tenants, peers, interfaces);
+        self.recount(now);
     }
 
     fn retain_allowed(

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::handshake::{Handshake, Role};
 use crate::headers;
 use crate::key::FlowKey;
+use crate::limits::Standing;
 use crate::rewrite::Rewrite;
 use crate::table::Index;
 use crate::tcp::Tcp;
@@ -97,6 +98,8 @@ pub(crate) struct Session {
     pub(crate) active: Time,
     /// Whether the responder was heard at all.
     pub(crate) answered: bool,
+    /// Whether the source's account is one that sources share.
+    pub(crate) shares_account: bool,
     /// The protocol of `original`.
     pub(crate) protocol: Protocol,
     pub(crate) tcp: Tcp,
@@ -139,6 +142,12 @@ impl Session {
 
     pub(crate) fn is_half_open(&self) -> bool {
         self.protocol() == Protocol::TCP && self.tcp.phase().is_half_open()
+    }
+
+    /// What the session counts as, of what is limited.
+    pub(crate) fn standing(&self) -> Standing {
+        let half_open = self.is_half_open();
+        Standing { half_open, proven: self.answered && !half_open }
     }
 
     /// When the session ends if nothing more happens.

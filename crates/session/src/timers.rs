@@ -74,6 +74,35 @@ impl Wheel {
         }
     }
 
+    /// Writes the indices that come next, and says how many; those of one second in any order.
+    pub(crate) fn soonest(&self, indices: &mut [u32]) -> usize {
+        let mut count = 0;
+        let mut left = self.linked.min(indices.len());
+        for ahead in 0..SLOTS {
+            let mut next = self.heads[((self.tick + ahead) % SLOTS) as usize];
+            while let (Some(node), Some(place)) = (self.nodes.get(next as usize), indices.get_mut(count)) {
+                *place = next;
+                count += 1;
+                left -= 1;
+                if left == 0 {
+                    return count;
+                }
+                next = node.next;
+            }
+        }
+        count
+    }
+
+    /// Whether an index would have to be put into a later second for this deadline.
+    pub(crate) fn is_late_for(&self, index: u32, deadline: Time) -> bool {
+        let Some(node) = self.nodes.get(index as usize).filter(|node| node.slot != NONE) else {
+            return false;
+        };
+        let start = self.tick % SLOTS;
+        let second = self.tick + (u64::from(node.slot) + SLOTS - start) % SLOTS;
+        deadline.0.div_ceil(SECOND) > second && second < self.tick + SLOTS - 1
+    }
+
     /// Takes out one index whose second has come.
     pub(crate) fn pop(&mut self, now: Time) -> Option<u32> {
         let present = now.0 / SECOND;

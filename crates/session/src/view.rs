@@ -12,6 +12,7 @@ use fairway_types::{
 use crate::drops::DropRecord;
 use crate::engine::Engine;
 use crate::handshake::Phase;
+use crate::limits::{LimitKind, LimitView};
 use crate::path::WaypointUsage;
 use crate::session::{Leg, Session, Side, Uuid};
 use crate::table::Index;
@@ -269,10 +270,23 @@ impl Engine {
         self.table.capacity()
     }
 
+    /// All limits, and what came of them.
+    #[must_use]
+    pub fn limits(&self, now: Now) -> Vec<LimitView> {
+        let mut views = self.ledger.views(now.mono);
+        let others = [
+            (LimitKind::FirstPacketRate, &self.first_packets),
+            (LimitKind::PeerMessageRate, &self.peer_messages),
+            (LimitKind::AnswerRate, &self.answers),
+        ];
+        views.extend(others.map(|(kind, budget)| LimitView::of_budget(kind, budget, now.mono)));
+        views
+    }
+
     /// How many TCP sessions wait for their handshake.
     #[must_use]
     pub const fn half_open_count(&self) -> u32 {
-        self.half_open
+        self.ledger.half_open()
     }
 
     /// What was counted beside drops.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant, UdpTransform,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant, UdpTransform,
 };
 use fairway_types::{InterfaceId, IpNet, PeerId, SecurityId, ServiceId, SessionTypeId, Suite, TenantId};
 
@@ -52,7 +52,13 @@ impl Default for Fabric {
             payload: None,
             adaptive: false,
             udp_transform: UdpTransform::Encrypted,
-            limits: Limits { sessions: 4096, half_open: 1024, first_packets: 100_000, answers: 1000 },
+            limits: Limits {
+                sessions: 4096,
+                half_open: 1024,
+                session_rate: 100_000,
+                first_packets: 100_000,
+                answers: 1000,
+            },
         }
     }
 }
@@ -142,6 +148,7 @@ impl Fabric {
                 origin: "service-route[all]".into(),
             }],
             limits: self.limits,
+            quotas: Quotas::default(),
         }
     }
 

@@ -417,11 +417,23 @@ impl World {
         }
     }
 
+    /// Holds that what the routers believe to hold of each limit is what they hold.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub fn check_limits(&self) {
+        for node in self.network.routers() {
+            let mistakes = self.network.engine(node).audit_limits();
+            assert!(mistakes.is_empty(), "{}: limits of {node:?}: {mistakes:#?}", self.label());
+        }
+    }
+
     /// Holds that nothing is left of any session.
     ///
     /// # Panics
     /// When something is.
     pub fn check_drained(&self) {
+        self.check_limits();
         for node in self.network.routers() {
             let engine = self.network.engine(node);
             let label = self.label();

@@ -86,6 +86,7 @@ fn converse(reloads: usize, change: impl Fn(usize, &RouterModel) -> RouterModel)
             let kept = world.network.engine(node).session_count();
             let applied = world.network.reload(node, model);
             assert_eq!((applied.kept, applied.removed), (kept, 0), "round {round}");
+            world.check_limits();
         }
     }
     world.finish(20_000);

@@ -121,6 +121,7 @@ fn storm(stage: &Stage, seed: u64) {
     let start = world.now();
     for (at, which, change) in changes {
         world.run((start + at).saturating_sub(world.now()));
+        world.check_limits();
         let node = NodeId(which % routers);
         match change {
             Change::Restart => world.network.restart(node),
@@ -136,6 +137,7 @@ fn storm(stage: &Stage, seed: u64) {
     world.set_faults(Faults::default());
     (0..world.network.links()).for_each(|link| world.network.set_cut(link, false));
     world.finish(60_000);
+    world.check_limits();
     // A restarted router may have sessions told to it over another way before hosts speak again.
     if restarts == 0 && cuts == 0 {
         world.check_symmetry();

@@ -51,6 +51,8 @@ counters! {
     SessionsDeleted = "sessions-deleted",
     /// Sessions replaced by a new one on the same tuple.
     SessionsReplaced = "sessions-replaced",
+    /// Sessions without an answer, or finished, that made room for new ones at a limit.
+    SessionsEvicted = "sessions-evicted",
     /// Sessions whose outer tuples moved.
     SessionsMoved = "sessions-moved",
     /// Sessions that began to send metadata again.

@@ -160,11 +160,16 @@ drop_reasons! {
     Resource {
         /// No pair of waypoint ports is free on the path.
         WaypointsExhausted = "waypoints-exhausted",
-        /// The session table is full.
+        /// The router, or the tenant, source or peer, holds as many sessions as it may.
+        /// `fairway show limits` says which.
         SessionLimit = "session-limit",
-        /// Too many TCP sessions wait for their handshake to complete.
+        /// Too many TCP sessions of the router, or of the tenant, source or peer, wait for their
+        /// handshake to complete. `fairway show limits` says whose.
         HalfOpenLimit = "half-open-limit",
-        /// First packets and control messages arrive faster than they may.
+        /// The router, or the tenant, source or peer, begins sessions faster than it may.
+        /// `fairway show limits` says which.
+        SessionRateLimit = "session-rate-limit",
+        /// First packets and control messages of peers arrive faster than they may.
         RateLimited = "rate-limited",
         /// The keys of a session could not be made, or are used up.
         SessionKeysFailed = "session-keys-failed",

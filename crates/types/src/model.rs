@@ -43,6 +43,8 @@ pub struct RouterModel {
     pub routes: Vec<ServiceRoute>,
     /// Limits and rates.
     pub limits: Limits,
+    /// What parts of them one tenant, source or peer may have.
+    pub quotas: Quotas,
 }
 
 /// A tenant. A child (`child.parent`) has its parent's access, never the reverse.
@@ -334,10 +336,61 @@ pub struct Limits {
     pub sessions: u32,
     /// TCP sessions that wait for their handshake.
     pub half_open: u32,
+    /// Sessions that hosts may begin a second.
+    pub session_rate: u32,
     /// First packets with metadata that are verified a second.
     pub first_packets: u32,
     /// Answers (ICMP errors, resets, control messages) a second.
     pub answers: u32,
+}
+
+/// How much of a router one tenant, source or peer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Sessions held at once.
+    pub sessions: u32,
+    /// TCP sessions that wait for their handshake.
+    pub half_open: u32,
+    /// Sessions begun a second.
+    pub session_rate: u32,
+}
+
+impl Quota {
+    /// No limit but those of the router.
+    pub const UNLIMITED: Self = Self { sessions: u32::MAX, half_open: u32::MAX, session_rate: u32::MAX };
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self::UNLIMITED
+    }
+}
+
+/// The quotas of all tenants and peers, and of each source. By default none is limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of tenants, by [`TenantId`].
+    pub tenants: Vec<Quota>,
+    /// Of all sources without a tenant together.
+    pub without_tenant: Quota,
+    /// Of peers, by [`PeerId`]: for the sessions they bring.
+    pub peers: Vec<Quota>,
+    /// Of each source: an IPv4 address or an IPv6 prefix of 64 bits on an interface.
+    pub source: Quota,
+}
+
+impl Quotas {
+    /// The quota of a tenant, or of sources without one.
+    #[must_use]
+    pub fn tenant(&self, tenant: Option<TenantId>) -> Quota {
+        tenant.map_or(self.without_tenant, |id| self.tenants.get(id.index()).copied().unwrap_or_default())
+    }
+
+    /// The quota of a peer.
+    #[must_use]
+    pub fn peer(&self, peer: PeerId) -> Quota {
+        self.peers.get(peer.index()).copied().unwrap_or_default()
+    }
 }
 
 impl RouterModel {

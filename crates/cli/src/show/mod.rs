@@ -7,6 +7,7 @@ mod counters;
 mod fabric;
 mod fib;
 mod interfaces;
+mod limits;
 mod sessions;
 mod status;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub fn run(args: ShowArgs) -> Outcome {
         ShowObject::Peers(args) => fabric::peers(&args)?,
         ShowObject::Waypoints(args) => fabric::waypoints(&args)?,
         ShowObject::Interfaces(args) => interfaces::run(&args)?,
+        ShowObject::Limits(args) => limits::run(&args)?,
         ShowObject::Counters(args) => counters::counters(&args)?,
         ShowObject::Drops(args) => counters::drops(&args)?,
         ShowObject::Status(args) => status::run(&args)?,

@@ -1,5 +1,5 @@
 use fairway_router::api::{
-    Drop, DropExample, FibRow, Flow, FlowEnd, Interface, Leg, NamedCount, Path, Peer, Session, Status,
+    Drop, DropExample, FibRow, Flow, FlowEnd, Interface, Leg, Limit, NamedCount, Path, Peer, Session, Status,
     Traffic, Way, Waypoints,
 };
 
@@ -259,6 +259,44 @@ fn drops_are_sorted_explained_and_hide_zeros() {
     fits(&text);
     assert!(text.contains("What it means."), "{text}");
     assert_eq!(counters::drops_table(&[], false), "nothing was dropped\n");
+}
+
+fn limit(scope: &str, name: Option<&str>, limit: &str, now: u32, refused: u64) -> Limit {
+    Limit {
+        scope: scope.into(),
+        name: name.map(str::to_owned),
+        limit: limit.into(),
+        unit: "sessions".into(),
+        most: Some(80_000),
+        now: Some(now),
+        peak: Some(80_000),
+        allowed: u64::from(now),
+        refused,
+        evicted: 123_456,
+    }
+}
+
+#[test]
+fn limits_are_sorted_by_how_near_they_are_and_hide_idle_tenants() {
+    let limits = || {
+        vec![
+            limit("router", None, "first-packet-rate", 0, 0),
+            limit("tenant", Some(LONG), "half-open", 10, 0),
+            limit("tenant", None, "sessions", 0, 0),
+            limit("source", Some("2001:db8:1111:2222::/64 on lan0"), "sessions", 79_000, 12_345_678_901),
+            limit("peer", Some("a-peer"), "session-rate", 10, 5),
+        ]
+    };
+    let some = limits::arranged(limits(), false);
+    let scopes: Vec<&str> = some.iter().map(|limit| limit.scope.as_str()).collect();
+    assert_eq!(scopes, ["source", "peer", "tenant", "router"]);
+    let all = limits::arranged(limits(), true);
+    assert_eq!(all.len(), 5);
+    let text = limits::limits_table(&all);
+    fits(&text);
+    for expected in ["2001:db8:1111:2222::/64 on lan0", "(none)", "first-packet-rate", "123456"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
 }
 
 #[test]

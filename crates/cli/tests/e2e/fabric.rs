@@ -84,6 +84,12 @@ impl Fabric {
         self
     }
 
+    /// Puts a host beside the client, 10.1.0.66, of the same tenant.
+    pub fn with_flooder(mut self) -> Self {
+        self.topology["hosts"]["flooder"] = host("lan", 1, 66, 1);
+        self
+    }
+
     /// Runs sshd on the host of router branch.
     pub fn with_router_shell(mut self) -> Self {
         let branch = &mut self.topology["routers"]["branch"];

@@ -12,6 +12,7 @@ mod beyond;
 mod daemon;
 mod denied;
 mod fabric;
+mod flood;
 mod icmp;
 mod impaired;
 mod lab;

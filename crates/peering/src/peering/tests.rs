@@ -6,7 +6,7 @@ use fairway_bfd::Diagnostic::{
     AdministrativelyDown, ControlDetectionTimeExpired, NeighborSignaledSessionDown,
 };
 use fairway_crypto::{KeyringEntry, PeerKey, Sender, slot};
-use fairway_types::model::{self, Bfd, DefaultSessionTypes, Limits, SecurityPolicy};
+use fairway_types::model::{self, Bfd, DefaultSessionTypes, Limits, Quotas, SecurityPolicy};
 use fairway_types::{InterfaceId, SecurityId, SessionTypeId};
 use fairway_wire::svr::{Header, PayloadTlvs};
 use proptest::prelude::*;
@@ -80,7 +80,8 @@ fn model_of(side: usize) -> RouterModel {
         }],
         paths: vec![path(side, 0, BFD), path(side, 1, BFD)],
         routes: vec![],
-        limits: Limits { sessions: 1, half_open: 1, first_packets: 1, answers: 1 },
+        limits: Limits { sessions: 1, half_open: 1, session_rate: 1, first_packets: 1, answers: 1 },
+        quotas: Quotas::default(),
     }
 }
 

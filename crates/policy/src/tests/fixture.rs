@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant, Transport, UdpTransform,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant, Transport, UdpTransform,
 };
 use fairway_types::{
     InterfaceId, PeerId, PortRange, Protocol, SecurityId, ServiceId, SessionTypeId, TenantId,
@@ -49,7 +49,8 @@ pub fn empty() -> RouterModel {
         peers: Vec::new(),
         paths: Vec::new(),
         routes: Vec::new(),
-        limits: Limits { sessions: 1, half_open: 1, first_packets: 1, answers: 1 },
+        limits: Limits { sessions: 1, half_open: 1, session_rate: 1, first_packets: 1, answers: 1 },
+        quotas: Quotas::default(),
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Show {
     Interfaces(Nothing),
     /// Waypoint ports.
     Waypoints(Nothing),
+    /// Limits.
+    Limits(Nothing),
     /// Counters.
     Counters(Nothing),
     /// Drops by reason.
@@ -279,8 +281,8 @@ fn printable(text: &str) -> String {
 }
 
 const REQUESTS: &str = "ask for one of show, delete, reload and capture";
-const LISTINGS: &str =
-    "`what` is one of status, sessions, flows, fib, peers, interfaces, waypoints, counters, drops and lookup";
+const LISTINGS: &str = "`what` is one of status, sessions, flows, fib, peers, interfaces, waypoints, limits, counters, drops and \
+     lookup";
 
 impl Request {
     /// Reads one request.
@@ -324,6 +326,7 @@ impl Show {
             "peers" => Self::Peers(body_of("show", rest)?),
             "interfaces" => Self::Interfaces(body_of("show", rest)?),
             "waypoints" => Self::Waypoints(body_of("show", rest)?),
+            "limits" => Self::Limits(body_of("show", rest)?),
             "counters" => Self::Counters(body_of("show", rest)?),
             "drops" => Self::Drops(body_of("show", rest)?),
             "lookup" => Self::Lookup(body_of("show", rest)?),

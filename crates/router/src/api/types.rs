@@ -25,6 +25,8 @@ pub enum Response {
     Interfaces(Vec<Interface>),
     /// To `show waypoints`.
     Waypoints(Vec<Waypoints>),
+    /// To `show limits`.
+    Limits(Vec<Limit>),
     /// To `show counters`.
     Counters(Vec<Counter>),
     /// To `show drops`: reasons with a count.
@@ -354,6 +356,34 @@ pub struct Waypoints {
     pub capacity: u64,
     /// Sessions refused because no pair was free.
     pub exhausted: u64,
+}
+
+/// One limit, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Whose: `router`, `tenant`, `peer`, `path`, or `source` for each source.
+    pub scope: String,
+    /// The tenant or the peer; the path and its protocol on the wire; the busiest source, as `ADDRESS on
+    /// INTERFACE`. Absent for the router, for sources without a tenant together, and when no source has
+    /// anything.
+    pub name: Option<String>,
+    /// What is limited: `sessions`, `half-open`, `session-rate`, `first-packet-rate`,
+    /// `peer-message-rate`, `answer-rate` or `max-way-points`.
+    pub limit: String,
+    /// What the numbers count: `sessions`, `sessions/s` or `packets/s`.
+    pub unit: String,
+    /// The most there may be; absent when only the router's own limit holds.
+    pub most: Option<u32>,
+    /// How much there is now, or was in the last whole second; for sources, what the busiest has.
+    pub now: Option<u32>,
+    /// The most there was since the start, if it is known.
+    pub peak: Option<u32>,
+    /// How many were let through.
+    pub allowed: u64,
+    /// How many packets were refused.
+    pub refused: u64,
+    /// How many sessions without an answer gave way to new ones.
+    pub evicted: u64,
 }
 
 /// A counter.

@@ -16,8 +16,8 @@ use fairway_policy::Snapshot;
 use fairway_session::Engine;
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
-    MidFlow, Peer, PeerPath, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute, SessionType,
-    Tenant, UdpTransform,
+    MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
+    SessionType, Tenant, UdpTransform,
 };
 use fairway_types::{
     Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, Suite,
@@ -149,11 +149,20 @@ pub fn keys(router: u8) -> Vec<KeyringEntry> {
 }
 
 fn engine(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8, now: Now) -> Engine {
+    engine_of(model(sessions, encrypt, payload, router), router, now)
+}
+
+/// An ingress of its own, whose sources, tenants and peers have quotas.
+pub fn engine_with(sessions: u32, quotas: Quotas, now: Now) -> Engine {
+    engine_of(RouterModel { quotas, ..model(sessions, true, None, 0) }, 0, now)
+}
+
+fn engine_of(model: RouterModel, router: u8, now: Now) -> Engine {
     let mut keyring = Keyring::new();
     // What was signed in the time slot in which a router starts is not believed.
     keyring.replace(&name(router), keys(router), now.unix - 3600).unwrap();
-    let snapshot = Snapshot::compile(model(sessions, encrypt, payload, router)).unwrap();
-    Engine::new(Arc::new(snapshot), keyring, [router; 32], u64::from(router), now)
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    Engine::new(snapshot, keyring, [router; 32], u64::from(router), now)
 }
 
 fn name(router: u8) -> String {
@@ -206,7 +215,14 @@ fn model(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8) -> Ro
             cost: 0,
             origin: String::new(),
         }],
-        limits: Limits { sessions, half_open: sessions, first_packets: u32::MAX, answers: 1000 },
+        limits: Limits {
+            sessions,
+            half_open: sessions,
+            session_rate: u32::MAX,
+            first_packets: u32::MAX,
+            answers: 1000,
+        },
+        quotas: Quotas::default(),
     }
 }
 

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use fairway_session::SessionFilter;
 use fairway_sim::fabric::{BACK, GUEST, LAN};
 use fairway_sim::forge::Forger;
 use fairway_sim::network::shared_key;
 use fairway_sim::packet::Packet;
 use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
-use fairway_types::{Counter, DropReason};
+use fairway_types::{Batch, Counter, DropReason};
 use fairway_wire::svr::{Context, HeaderTlvs, PayloadTlvs};
 
 pub const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 9));
@@ -89,6 +90,14 @@ impl Scene {
         let counters = [Counter::IcmpErrorsSent, Counter::TcpResetsSent, Counter::IcmpErrorsRelayed];
         let books = self.network.all_books();
         books.iter().flat_map(|books| counters.map(|counter| books.counter(counter))).collect()
+    }
+
+    /// An operator of a router deletes sessions; other routers do not hear of it.
+    pub fn delete(&mut self, node: usize, filter: &SessionFilter) {
+        let now = self.network.clock();
+        let mut batch = Batch::new(0, 64, 2048);
+        self.network.engine_mut(NodeId(node)).delete(now, filter, &mut batch);
+        self.network.run(5);
     }
 
     pub fn counter(&self, node: usize, counter: Counter) -> u64 {

@@ -133,8 +133,9 @@ impl Engine {
         for &index in candidates.iter().take(count) {
             let Some(session) = self.table.get(index) else { continue };
             let deadline = session.deadline();
-            if self.wheel.is_late_for(index, deadline) {
-                // It was active since; the wheel would have found out later.
+            if !half_open && self.wheel.is_late_for(index, deadline) {
+                // It was active since; the wheel would have found out later. Half-open ones have no
+                // such excuse: a SYN that is repeated gets no further.
                 self.wheel.schedule(index, deadline);
                 continue;
             }

@@ -87,6 +87,7 @@ documents: ## Check the links of the documents
 golden: ## Check that the golden vectors are those that the independent program computes
 	@tools/stage 'golden vectors'
 	tools/golden-vectors.py --check
+	tools/session-vectors.py --check
 
 .PHONY: generated
 generated: ## Check that generated documents are up to date

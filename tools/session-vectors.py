@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the vectors of the session layer (docs/wire.md, section 12) with Python's standard library.
+"""Makes the vectors of the session layer (docs/wire.md, section 11) with Python's standard library.
 
 It shares no code with the Rust crates. AES is that of tools/golden-vectors.py; GCM is written here from
 NIST SP 800-38D, and held against a test case of that document's authors.

@@ -21,6 +21,7 @@ mod offloads;
 mod operator;
 mod pcap;
 mod programs;
+mod protection;
 mod recovery;
 mod reload;
 mod restart;

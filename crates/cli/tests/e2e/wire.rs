@@ -20,6 +20,11 @@ fn fabric(family: u8) -> Fabric {
     links.into_iter().fold(Fabric::new(3).waypoints(family), |fabric, link| fabric.link(link, off.clone()))
 }
 
+/// Payload travels as it is.
+fn plain(authority: &mut serde_json::Value) {
+    authority["security"] = json!([{ "name": "default", "encrypt": false, "hmac-mode": "disabled" }]);
+}
+
 /// Sends datagrams of many lengths, and waits for the echo of each.
 const DATAGRAMS: &str = "
 import socket, sys
@@ -79,7 +84,7 @@ fn sessions(packets: &[Vec<u8>]) -> impl Iterator<Item = (&Vec<u8>, ip::Parsed)>
 #[test]
 fn plain_packets_are_as_long_as_the_originals_and_carry_no_address() {
     for (family, to) in [(4, SERVER[0]), (6, SERVER[1])] {
-        let Some(lab) = fabric(family).raise("wire") else { return };
+        let Some(lab) = fabric(family).config(plain).raise("wire") else { return };
         let before = lab.drops();
         let [lan, wan1, wan2] = captured(&lab, to);
         for wan in [&wan1, &wan2] {
@@ -151,7 +156,8 @@ fn no_original_address(wan: &[Vec<u8>]) {
 #[test]
 fn metadata_is_readable_where_policy_only_signs_it() {
     let signed_only = |authority: &mut serde_json::Value| {
-        authority["security"] = json!([{ "name": "default", "encrypt-metadata": false }]);
+        plain(authority);
+        authority["security"][0]["encrypt-metadata"] = false.into();
     };
     for (family, to) in [(4, SERVER[0]), (6, SERVER[1])] {
         let Some(lab) = fabric(family).config(signed_only).raise("signed") else { return };

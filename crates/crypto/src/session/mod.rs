@@ -1,5 +1,5 @@
 //! The session layer: what ingress and egress do to a session's payload (wire specification,
-//! sections 1 and 6; `docs/wire.md`, section 12).
+//! sections 1 and 6; `docs/wire.md`, section 11).
 //!
 //! The ingress draws a [`SessionSecret`] for each session and tells it in encrypted metadata (TLV
 //! 46). Each direction has keys of its own, derived from the secret, the *sender salt* (TLV 0x8001)

@@ -219,6 +219,8 @@ pub enum ShowObject {
     Interfaces(ShowPlain),
     /// Waypoint ports in use on each path.
     Waypoints(ShowPlain),
+    /// Ports of source NAT in use on each address.
+    Nat(ShowPlain),
     /// Limits by how near they are to being reached, with what they refused.
     Limits(ShowLimits),
     /// Everything that is counted, except drops.

@@ -310,6 +310,8 @@ pub struct NetworkInterface {
     /// Waypoints of peers that are reached from here.
     #[serde(rename = "adjacency", default, skip_serializing_if = "Vec::is_empty")]
     pub adjacencies: Vec<Adjacency>,
+    /// Whether sessions that leave the fabric here take its address.
+    pub source_nat: bool,
     /// What a denied source gets to see.
     pub denied_response: DeniedResponse,
     /// The longest packet it may send, in bytes; `None` means the device's MTU.

@@ -229,6 +229,7 @@ impl<'a> Builder<'a> {
                 })
                 .collect(),
             mtu: interface.mtu,
+            source_nat: interface.source_nat,
             denied: denied(interface.denied_response),
             origin: interface_path(&self.router.name, &node.name, &device.name, &interface.name),
         });
@@ -248,6 +249,7 @@ impl<'a> Builder<'a> {
                 })
                 .collect(),
             mtu: None,
+            source_nat: false,
             denied: denied(host.denied_response),
             origin: path::entry(&router, "host-interface", &[("name", &host.name)]),
         });

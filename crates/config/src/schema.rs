@@ -216,6 +216,7 @@ const NETWORK_INTERFACE: &[Node] = &[
     list("address", &["ip-address"], 256, INTERFACE_ADDRESS),
     list("neighborhood", &["name"], 256, NEIGHBORHOOD),
     list("adjacency", &["peer", "ip-address"], 10_000, ADJACENCY),
+    preset("source-nat", Type::Bool, "false"),
     preset("denied-response", DENIED, "silent"),
     leaf("mtu", Type::Uint(1_280, 9_216)),
 ];

@@ -32,6 +32,8 @@ pub struct PortSpec {
     pub kind: PortKind,
     /// This router's waypoints on the interface, each with the ports that belong to Fairway.
     pub waypoints: Vec<(IpAddr, PortRange)>,
+    /// Addresses on the interface that source NAT gives to sessions; each is among the waypoints, too.
+    pub nat: Vec<IpAddr>,
     /// Where packets for next hops that are not on the link go, at most one for each family. Without
     /// one, the kernel's routes over the device decide.
     pub gateways: Vec<IpAddr>,
@@ -55,6 +57,7 @@ impl PortSpec {
             vlan: 0,
             kind: PortKind::Ethernet,
             waypoints: Vec::new(),
+            nat: Vec::new(),
             gateways: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),

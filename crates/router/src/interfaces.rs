@@ -32,6 +32,10 @@ fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec
     spec.vlan = interface.vlan;
     spec.mtu = interface.mtu;
     spec.waypoints = local_waypoints(snapshot.model(), id);
+    for address in interface.nat_addresses() {
+        spec.waypoints.push((address, PortRange::SOURCE_NAT));
+        spec.nat.push(address);
+    }
     if spec.kind == PortKind::Ethernet {
         for gateway in interface.addresses.iter().filter_map(|address| address.gateway) {
             if !spec.gateways.iter().any(|known| known.is_ipv6() == gateway.is_ipv6()) {

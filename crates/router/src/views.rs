@@ -5,7 +5,7 @@ use core::time::Duration;
 use fairway_io::PortStatus;
 use fairway_peering::{Diagnostic, State};
 use fairway_policy::{Candidate, CandidateHop, Decision, Explanation, FibRow, Match, Snapshot};
-use fairway_session::{LegView, LimitScope, LimitView, SessionView, WaypointUsage};
+use fairway_session::{LegView, LimitScope, LimitView, NatUsage, SessionView, WaypointUsage};
 use fairway_types::model::{InterfaceKind, RouterModel};
 use fairway_types::{Counters, DropReason, InterfaceId, IpNet, Now, PathId, Time, Tuple};
 
@@ -319,6 +319,23 @@ pub(crate) fn waypoints(model: &RouterModel, usage: &[WaypointUsage]) -> Vec<api
         })
     };
     usage.iter().filter_map(one).collect()
+}
+
+/// The ports of source NAT.
+pub(crate) fn nat(core: &Core) -> Vec<api::NatPorts> {
+    let snapshot = core.engine.snapshot();
+    let one = |usage: NatUsage| api::NatPorts {
+        interface: interface_name(snapshot.model(), usage.interface),
+        address: usage.address,
+        protocol: usage.protocol.to_string(),
+        used: u64::from(usage.used),
+        resting: u64::from(usage.resting),
+        capacity: u64::from(usage.capacity),
+        peak: u64::from(usage.peak),
+        given: usage.given,
+        refused: usage.refused,
+    };
+    core.engine.nat_usage().map(one).collect()
 }
 
 /// All limits.

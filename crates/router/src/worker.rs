@@ -242,7 +242,10 @@ impl Core {
         let model = snapshot.model();
         let path = match event {
             Event::PathUp(path) | Event::PathDown(path) | Event::WaypointsExhausted(path) => model.path(path),
-            Event::PeerRestarted { .. } | Event::LimitReached(_) => None,
+            Event::PeerRestarted { .. }
+            | Event::LimitReached(_)
+            | Event::NatScarce(..)
+            | Event::NatExhausted(..) => None,
         };
         let peer = match event {
             Event::PeerRestarted { peer, .. } => model.peer(peer),
@@ -265,6 +268,10 @@ impl Core {
             }
             Event::PeerRestarted { sessions, .. } => {
                 info!(event = name, peer, sessions, "peer restarted; its sessions are re-established");
+            }
+            Event::NatScarce(interface, protocol) | Event::NatExhausted(interface, protocol) => {
+                let interface = model.interface(interface).map(|i| i.name.as_str());
+                warn!(event = name, interface, %protocol, "{event}; fairway show nat says how many are in use");
             }
             Event::LimitReached(limit) => {
                 let (scope, whose) = views::scope(model, &limit.scope);

@@ -29,6 +29,7 @@ use crate::key::FlowKey;
 use crate::limits::{Ledger, Openings};
 use crate::liveness::Liveness;
 use crate::names::Names;
+use crate::nat::Nat;
 use crate::path::Path;
 use crate::session::{Session, Side};
 use crate::table::{Hint, Index, Table};
@@ -71,6 +72,8 @@ pub struct Engine {
     pub(crate) names: Names,
     pub(crate) ledger: Ledger,
     pub(crate) openings: Openings,
+    /// Ports that sessions take where they leave the fabric.
+    pub(crate) nat: Nat,
     /// Keys of protected sessions.
     pub(crate) vault: Vault,
     /// Tells apart counters of senders that share the keys of a session.
@@ -129,6 +132,7 @@ impl Engine {
             mtus,
             ledger,
             openings: Openings::new(limits.half_open),
+            nat: Nat::new(&model.interfaces, rng.next_u64()),
             vault: Vault::default(),
             worker: 0,
             started_unix: now.unix,
@@ -397,6 +401,7 @@ impl Engine {
         self.leave_books(&session);
         self.vault.remove(session.protection);
         self.release_ports(now, session.leg(Side::Responder));
+        self.release_nat(now, &session);
         self.counters.increment(why);
         Some(session)
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use fairway_types::{PathId, PeerId};
+use fairway_types::{InterfaceId, PathId, PeerId, Protocol};
 
 use crate::limits::{Limit, LimitKind, LimitScope};
 
@@ -22,6 +22,10 @@ pub enum Event {
     },
     /// A session could not be made: no pair of waypoint ports was free on the path.
     WaypointsExhausted(PathId),
+    /// Four of five ports that source NAT has for a protocol on an interface are in use.
+    NatScarce(InterfaceId, Protocol),
+    /// A session could not be made: source NAT has no port left for the protocol on the interface.
+    NatExhausted(InterfaceId, Protocol),
     /// A session could not be made: a limit was reached. Not reported for every packet.
     LimitReached(Limit),
 }
@@ -35,6 +39,8 @@ impl Event {
             Self::PathDown(_) => "path-down",
             Self::PeerRestarted { .. } => "peer-restarted",
             Self::WaypointsExhausted(_) => "waypoints-exhausted",
+            Self::NatScarce(..) => "nat-ports-scarce",
+            Self::NatExhausted(..) => "nat-ports-exhausted",
             Self::LimitReached(Limit { kind: LimitKind::Sessions, .. }) => "session-limit-reached",
             Self::LimitReached(Limit { kind: LimitKind::HalfOpen, .. }) => "half-open-limit-reached",
             Self::LimitReached(_) => "rate-limit-reached",
@@ -51,6 +57,12 @@ impl fmt::Display for Event {
                 write!(f, "peer {} restarted; {sessions} sessions are being re-established", peer.0)
             }
             Self::WaypointsExhausted(path) => write!(f, "no waypoint ports left on path {}", path.0),
+            Self::NatScarce(interface, protocol) => {
+                write!(f, "few ports of source NAT are left for {protocol} on interface {}", interface.0)
+            }
+            Self::NatExhausted(interface, protocol) => {
+                write!(f, "no port of source NAT is left for {protocol} on interface {}", interface.0)
+            }
             Self::LimitReached(limit) => {
                 let whose = match limit.scope {
                     LimitScope::Router => "the router".to_owned(),

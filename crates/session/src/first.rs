@@ -284,9 +284,7 @@ impl Engine {
     ) -> Result<Index, DropReason> {
         let departure = match admission.way {
             Way::Host(interface, next_hop) => {
-                let key = FlowKey { interface, ..original.reversed() };
-                self.evict_stale(now, &key, admission.tenant, source_router)?;
-                Leg::new(key, next_hop, None)
+                self.host_leg(now, original, interface, next_hop, admission.tenant, source_router)?
             }
             Way::Path(path) => {
                 self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch, preferred)?
@@ -314,8 +312,27 @@ impl Engine {
         };
         self.insert(now, session).inspect_err(|_| {
             self.release_ports(now, &departure);
+            self.release_nat(now, &session);
             self.vault.remove(session.protection);
         })
+    }
+
+    /// A leg to a host, as whose source a session appears there, or as its own.
+    fn host_leg(
+        &mut self,
+        now: Now,
+        original: &FlowKey,
+        interface: InterfaceId,
+        next_hop: IpAddr,
+        tenant: Option<TenantId>,
+        source_router: u16,
+    ) -> Result<Leg, DropReason> {
+        let key = self.translated_key(now, original, interface, tenant, source_router)?;
+        if let Err(reason) = self.evict_stale(now, &key, tenant, source_router) {
+            self.give_back(now, &key);
+            return Err(reason);
+        }
+        Ok(Leg::new(key, next_hop, None))
     }
 
     /// A new session replaces one that its own tenant left behind on the same tuple, as after the

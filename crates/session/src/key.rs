@@ -7,7 +7,7 @@ use fairway_types::{InterfaceId, Protocol, Tuple};
 use fairway_wire::ip::{Parsed, Version};
 
 /// One end of a flow: an address and a port, 18 bytes. IPv4 is kept as an IPv4-mapped address.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct End {
     address: [u8; 16],
     port: u16,

@@ -14,6 +14,7 @@ use fairway_wire::svr::{HeaderTlvs, PayloadTlvs, RelayedError};
 use crate::engine::Engine;
 use crate::headers;
 use crate::key::{End, FlowKey};
+use crate::nat::is_translated;
 use crate::quote::{QUOTED, Quote};
 use crate::session::{Leg, Session, Side, overhead};
 use crate::table::Index;
@@ -124,8 +125,11 @@ impl Engine {
         let key = session.leg(out).key;
         let version = if key.ipv6 { Version::V6 } else { Version::V4 };
         let Some(error) = translated(error, version) else { return };
-        // An issuer of the other family has no address the host could read; this router stands in.
-        let issuer = if issuer.is_ipv6() == key.ipv6 {
+        // An issuer of the other family has no address the host could read; this router stands in. Nor
+        // does the world hear of addresses behind source NAT.
+        let issuer = if out == Side::Responder && is_translated(session) {
+            key.local.ip(key.ipv6)
+        } else if issuer.is_ipv6() == key.ipv6 {
             issuer
         } else if let Some(own) = self.own_address(key.interface, key.ipv6) {
             own

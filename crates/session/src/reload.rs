@@ -12,6 +12,7 @@ use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
 use crate::limits::Renumbered;
+use crate::nat::is_translated;
 use crate::path::Path;
 use crate::session::{Session, Side};
 
@@ -107,6 +108,7 @@ impl Engine {
         let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
+        self.rebuild_nat(&snapshot.model().interfaces);
         let limits = snapshot.model().limits;
         self.first_packets.set_rate(limits.first_packets);
         self.peer_messages.set_rate(limits.first_packets);
@@ -240,6 +242,17 @@ fn keeps_protection(
     !is_ingress || policy.and_then(|policy| Some((policy.payload?, policy.adaptive))) == protection
 }
 
+/// Whether a session that leaves the fabric here has the source that its interface gives now.
+fn keeps_translation(session: &Session, new: &Snapshot, interface: InterfaceId) -> bool {
+    let local = session.leg(Side::Responder).key.local;
+    let ipv6 = session.original.ipv6;
+    let given = new.model().interface(interface).and_then(|element| element.nat_address(ipv6));
+    match given {
+        Some(address) => is_translated(session) && local.ip(ipv6) == address,
+        None => !is_translated(session),
+    }
+}
+
 /// Decides again about a session; `None` means it has to end.
 fn still_allowed(session: &Session, new: &Snapshot, renumbering: &Renumbering) -> Option<Change> {
     let original = session.original.tuple();
@@ -273,6 +286,9 @@ fn still_allowed(session: &Session, new: &Snapshot, renumbering: &Renumbering) -
     };
     let responder = session.leg(Side::Responder);
     let interface = renumbering.interface(responder.key.interface)?;
+    if responder.hop.is_none() && !keeps_translation(session, new, interface) {
+        return None;
+    }
     let candidate = new.candidates(service).iter().find(|candidate| match candidate.hop {
         CandidateHop::Path(path) => Some(path) == paths[1],
         CandidateHop::NextHop { interface: out, gateway } => {

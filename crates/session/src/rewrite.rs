@@ -19,6 +19,16 @@ pub(crate) struct Rewrite {
     shape: Shape,
     addresses: Delta,
     ports: Delta,
+    /// Set where source NAT gave an echo another identifier.
+    echo: Option<Echo>,
+}
+
+/// How an ICMP message changes where its session takes another address.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    identifier: u16,
+    /// The change of addresses, which ICMPv6 checks.
+    addresses: Delta,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +49,12 @@ enum Shape {
 
 impl Rewrite {
     /// The rewrite of a leg that is not connected yet.
-    pub(crate) const NONE: Self = Self { shape: Shape::InPlace, addresses: Delta::NONE, ports: Delta::NONE };
+    pub(crate) const NONE: Self =
+        Self { shape: Shape::InPlace, addresses: Delta::NONE, ports: Delta::NONE, echo: None };
 
-    /// The rewrite for packets that arrive on `from` and leave by `to`.
-    pub(crate) fn compile(from: &FlowKey, to: &FlowKey) -> Self {
+    /// The rewrite for packets of a session that arrive on `from` and leave by `to`; `original` is its
+    /// flow as the initiating host sent it.
+    pub(crate) fn compile(from: &FlowKey, to: &FlowKey, original: &FlowKey) -> Self {
         let shape = if from.protocol != to.protocol {
             match (from.protocol, to.protocol) {
                 (Protocol::TCP, _) => Shape::Carry,
@@ -59,12 +71,16 @@ impl Rewrite {
         let new = checksum::sum(to.local.octets(to.ipv6)) + checksum::sum(to.remote.octets(to.ipv6));
         let ports = Delta::word(from.remote.port(), to.local.port())
             .combine(Delta::word(from.local.port(), to.remote.port()));
-        Self { shape, addresses: Delta::from_sums(fold(old), fold(new)), ports }
+        let echo = Echo::compile(from, to, original);
+        Self { shape, addresses: Delta::from_sums(fold(old), fold(new)), ports, echo }
     }
 
     /// Rewrites a packet that arrived on a leg so that it leaves by `to`. `parsed` describes it.
     #[inline]
     pub(crate) fn apply(&self, slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
+        if let Some(echo) = &self.echo {
+            echo.apply(slot, parsed, self.shape)?;
+        }
         match self.shape {
             Shape::InPlace => {
                 self.in_place(slot, parsed, to);
@@ -159,6 +175,55 @@ impl Rewrite {
                 headers::complete_checksum(bytes, offset, to);
             }
         }
+        Ok(())
+    }
+}
+
+impl Echo {
+    fn compile(from: &FlowKey, to: &FlowKey, original: &FlowKey) -> Option<Self> {
+        if !original.protocol.is_icmp() {
+            return None;
+        }
+        // What an ICMP message looks like on a leg: between routers it is the original one.
+        let seen = |key: &FlowKey| if key.protocol == original.protocol { *key } else { *original };
+        let (before, after) = (seen(from), seen(to));
+        let sum = |key: &FlowKey| {
+            fold(checksum::sum(key.remote.octets(key.ipv6)) + checksum::sum(key.local.octets(key.ipv6)))
+        };
+        let identifier = after.local.port();
+        (before.local.port() != identifier || sum(&before) != sum(&after)).then(|| {
+            let addresses = Delta::from_sums(sum(&before), sum(&after));
+            let checked = original.protocol == Protocol::ICMPV6;
+            Self { identifier, addresses: if checked { addresses } else { Delta::NONE } }
+        })
+    }
+
+    /// Changes identifier and checksum of the message in a packet that is about to be rewritten.
+    fn apply(&self, slot: &mut Slot, parsed: &Parsed, shape: Shape) -> Result<(), DropReason> {
+        const CHECKSUM: usize = 2;
+        const IDENTIFIER: usize = 4;
+        let wrapped = shape == Shape::Unwrap;
+        if wrapped && slot.checksum == Checksum::Unverified {
+            if !headers::checksum_is_valid(slot.packet.bytes(), parsed) {
+                return Err(DropReason::BadChecksum);
+            }
+            slot.checksum = Checksum::Valid;
+        }
+        if !wrapped && slot.checksum == Checksum::Partial {
+            headers::complete_partial(slot.packet.bytes_mut(), parsed);
+            slot.checksum = Checksum::Valid;
+        }
+        let offset = usize::from(parsed.header_len) + if wrapped { headers::UDP_LEN } else { 0 };
+        let Some(message) = slot.packet.bytes_mut().get_mut(offset..).filter(|bytes| bytes.len() >= 8) else {
+            return Err(DropReason::MalformedTransport);
+        };
+        let is_echo = matches!(message[0], 0 | 8 | 128 | 129);
+        let mut delta = self.addresses;
+        if is_echo {
+            delta = delta.combine(Delta::word(headers::read_u16(message, IDENTIFIER), self.identifier));
+            headers::write_u16(message, IDENTIFIER, self.identifier);
+        }
+        headers::update(message, CHECKSUM, |sum| delta.apply(sum));
         Ok(())
     }
 }

@@ -173,8 +173,8 @@ impl Session {
     /// Recomputes both rewrites; to be called whenever a leg's key changes.
     pub(crate) fn compile(&mut self) {
         let [initiator, responder] = &mut self.legs;
-        initiator.rewrite = Rewrite::compile(&initiator.key, &responder.key);
-        responder.rewrite = Rewrite::compile(&responder.key, &initiator.key);
+        initiator.rewrite = Rewrite::compile(&initiator.key, &responder.key, &self.original);
+        responder.rewrite = Rewrite::compile(&responder.key, &initiator.key, &self.original);
     }
 }
 

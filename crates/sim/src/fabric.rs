@@ -30,6 +30,8 @@ pub struct Fabric {
     pub adaptive: bool,
     /// Which TCP sessions travel as UDP.
     pub udp_transform: UdpTransform,
+    /// Whether sessions leave the fabric under the address of the last router.
+    pub source_nat: bool,
     /// Limits of every router.
     pub limits: Limits,
 }
@@ -52,6 +54,7 @@ impl Default for Fabric {
             payload: None,
             adaptive: false,
             udp_transform: UdpTransform::Encrypted,
+            source_nat: false,
             limits: Limits {
                 sessions: 4096,
                 half_open: 1024,
@@ -94,8 +97,10 @@ impl Fabric {
         };
         let edge = router == 0 || last;
         let guest = vec![address(IpAddr::from([10, 1, 0, 1]), 16)];
+        let lan =
+            interface("lan", InterfaceKind::External, Some(TenantId(0)), if edge { lan } else { Vec::new() });
         vec![
-            interface("lan", InterfaceKind::External, Some(TenantId(0)), if edge { lan } else { Vec::new() }),
+            Interface { source_nat: self.source_nat && last, ..lan },
             interface("back", InterfaceKind::Fabric, None, wan(router > 0, router.wrapping_sub(1), false)),
             interface("next", InterfaceKind::Fabric, None, wan(!last, router, true)),
             interface(
@@ -215,6 +220,7 @@ fn interface(
         tenant,
         addresses,
         mtu: None,
+        source_nat: false,
         denied: DeniedResponse::Silent,
         origin: format!("interface[{name}]"),
     }

@@ -93,6 +93,8 @@ drop_reasons! {
         PathDown = "path-down",
         /// The route leads back to where the session came from, or through this router twice.
         RouteLoop = "route-loop",
+        /// A protocol that cannot share an address: source NAT knows TCP, UDP and ICMP echo.
+        NatProtocol = "nat-protocol",
         /// A TCP packet in mid-flow without a session, refused by transport-state-enforcement.
         TcpMidFlow = "tcp-mid-flow",
         /// A peer claims a tenant it is not allowed to claim.
@@ -158,6 +160,8 @@ drop_reasons! {
         TcpResetOutsideWindow = "tcp-reset-outside-window",
     }
     Resource {
+        /// No port or identifier of the address of source NAT is free for the protocol.
+        NatExhausted = "nat-exhausted",
         /// No pair of waypoint ports is free on the path.
         WaypointsExhausted = "waypoints-exhausted",
         /// The router, or the tenant, source or peer, holds as many sessions as it may.

@@ -214,10 +214,26 @@ pub struct Interface {
     pub addresses: Vec<InterfaceAddress>,
     /// The longest packet it may send, when less than the device's MTU.
     pub mtu: Option<u16>,
+    /// Whether sessions that leave the fabric here take its address.
+    pub source_nat: bool,
     /// What a denied source gets to see here.
     pub denied: DeniedResponse,
     /// Where it is configured.
     pub origin: String,
+}
+
+impl Interface {
+    /// The address of a family that source NAT gives to sessions, if there is any.
+    #[must_use]
+    pub fn nat_address(&self, ipv6: bool) -> Option<IpAddr> {
+        let mut addresses = self.addresses.iter().map(|address| address.address.addr());
+        addresses.find(|address| self.source_nat && address.is_ipv6() == ipv6)
+    }
+
+    /// The addresses that source NAT gives to sessions: at most one for each family.
+    pub fn nat_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        [false, true].into_iter().filter_map(|ipv6| self.nat_address(ipv6))
+    }
 }
 
 /// One address of an interface.

@@ -88,6 +88,12 @@ impl PortRange {
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
     /// The ports waypoints are taken from when nothing else is configured (spec section 4).
     pub const WAYPOINTS: Self = Self { first: 16_384, last: 65_534 };
+    /// The ports that source NAT takes: beside those of servers and, once these were moved, of the
+    /// host's own connections.
+    pub const SOURCE_NAT: Self = Self::WAYPOINTS;
+    /// The identifiers that source NAT gives to echo requests. They are few, because the host's own
+    /// pings choose theirs from all: one in 64 would meet one of these.
+    pub const ECHO_NAT: Self = Self { first: 64_512, last: 65_535 };
 
     /// A range, or `None` when it would be empty.
     #[must_use]

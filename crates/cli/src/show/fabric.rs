@@ -1,6 +1,6 @@
 //! `fairway show peers` and `show waypoints`.
 
-use fairway_router::api::{Nothing, Path, Peer, Request, Response, Show, Waypoints};
+use fairway_router::api::{NatPorts, Nothing, Path, Peer, Request, Response, Show, Waypoints};
 
 use super::{connect, present, seconds};
 use crate::args::ShowPlain;
@@ -24,6 +24,49 @@ pub fn waypoints(args: &ShowPlain) -> Result<(), Failure> {
         Response::Waypoints(waypoints) => present(args, &waypoints, |waypoints| waypoints_table(waypoints)),
         other => Err(router.unexpected(&other)),
     }
+}
+
+/// Shows the ports of source NAT.
+pub fn nat(args: &ShowPlain) -> Result<(), Failure> {
+    let mut router = connect(args)?;
+    match router.ask(&Request::Show(Show::Nat(Nothing {})))? {
+        Response::Nat(ports) => present(args, &ports, |ports| nat_table(ports)),
+        other => Err(router.unexpected(&other)),
+    }
+}
+
+/// The table of `show nat`.
+pub fn nat_table(ports: &[NatPorts]) -> String {
+    if ports.is_empty() {
+        return "no source NAT: no interface has source-nat true\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        Column::name("INTERFACE"),
+        Column::text("ADDRESS"),
+        Column::text("PROTO"),
+        Column::number("USED"),
+        Column::number("RESTING"),
+        Column::number("CAPACITY"),
+        Column::number("IN USE"),
+        Column::number("PEAK"),
+        Column::number("SESSIONS"),
+        Column::number("REFUSED"),
+    ]);
+    for row in ports {
+        table.row([
+            row.interface.clone(),
+            row.address.to_string(),
+            row.protocol.clone(),
+            row.used.to_string(),
+            row.resting.to_string(),
+            row.capacity.to_string(),
+            share(row.used + row.resting, row.capacity),
+            row.peak.to_string(),
+            row.given.to_string(),
+            row.refused.to_string(),
+        ]);
+    }
+    table.render()
 }
 
 /// The table of `show peers`: a line for each path with its liveness packets, and below why paths are

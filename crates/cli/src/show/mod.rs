@@ -32,6 +32,7 @@ pub fn run(args: ShowArgs) -> Outcome {
         ShowObject::Fib(args) => fib::run(&args)?,
         ShowObject::Peers(args) => fabric::peers(&args)?,
         ShowObject::Waypoints(args) => fabric::waypoints(&args)?,
+        ShowObject::Nat(args) => fabric::nat(&args)?,
         ShowObject::Interfaces(args) => interfaces::run(&args)?,
         ShowObject::Limits(args) => limits::run(&args)?,
         ShowObject::Counters(args) => counters::counters(&args)?,

@@ -98,6 +98,15 @@ impl Fabric {
         self
     }
 
+    /// Takes the server's way to everything that is not on its link.
+    pub fn without_way_back(mut self) -> Self {
+        let interfaces = self.topology["hosts"]["server"]["interfaces"].as_object_mut().unwrap();
+        for interface in interfaces.values_mut() {
+            interface.as_object_mut().unwrap().remove("gateway");
+        }
+        self
+    }
+
     /// Sets what a link is.
     pub fn link(mut self, name: &str, settings: Value) -> Self {
         self.topology["links"][name] = settings;

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod beyond;
+mod breakout;
 mod daemon;
 mod denied;
 mod fabric;

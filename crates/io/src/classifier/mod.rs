@@ -19,6 +19,8 @@
 //! | UDP to port 1280 | Fairway | `WaypointBfd` |
 //! | TCP or UDP to a port of the waypoint's range | Fairway | `WaypointPort` |
 //! | ICMP 3, 11, 12 or ICMPv6 1–4 quoting TCP or UDP from a waypoint and a port of its range, or UDP from its port 1280 | Fairway | `WaypointError` |
+//! | ICMP 0 or ICMPv6 129 to an address of source NAT, with an identifier that NAT gives out | Fairway | `NatEcho` |
+//! | an ICMP error quoting an echo from such an address, with such an identifier | Fairway | `WaypointError` |
 //! | everything else | kernel | `Own` |
 //!
 //! [`classify`] is the same table in plain Rust; a test holds the program to it.
@@ -126,11 +128,15 @@ impl Classifier {
     /// ones go.
     pub(crate) fn update(&mut self, wanted: &Tables) -> io::Result<()> {
         for (&address, &ports) in &wanted.local {
-            if self.tables.local.get(&address) != Some(&ports) {
-                self.local.insert(&key(address), &local_value(ports))?;
+            let nat = wanted.nat.contains(&address);
+            let before =
+                self.tables.local.get(&address).map(|&ports| (ports, self.tables.nat.contains(&address)));
+            if before != Some((ports, nat)) {
+                self.local.insert(&key(address), &local_value(ports, nat))?;
                 self.tables.local.insert(address, ports);
             }
         }
+        self.tables.nat = wanted.nat.clone();
         for &peer in &wanted.peers {
             if !self.tables.peers.contains(&peer) {
                 self.peers.insert(&key(peer), &[1, 0, 0, 0])?;
@@ -205,10 +211,12 @@ fn key(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn local_value(ports: Option<PortRange>) -> [u8; value::SIZE] {
+fn local_value(ports: Option<PortRange>, nat: bool) -> [u8; value::SIZE] {
     let mut bytes = [0; value::SIZE];
     if let Some(ports) = ports {
+        let first_echo = if nat { u32::from(PortRange::ECHO_NAT.first()) } else { u32::MAX };
         let fields = [
+            (value::FIRST_ECHO, first_echo),
             (value::IS_WAYPOINT, 1),
             (value::FIRST_PORT, u32::from(ports.first())),
             (value::LAST_PORT, u32::from(ports.last())),

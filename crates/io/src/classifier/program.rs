@@ -32,6 +32,8 @@ mod stack {
     pub(super) const LAST_PORT: i16 = -96;
     /// The key of the counter.
     pub(super) const COUNTER: i16 = -100;
+    /// The lowest identifier of echoes of source NAT.
+    pub(super) const FIRST_ECHO: i16 = -104;
 }
 
 /// The layout of values of the address map, in host byte order.
@@ -40,7 +42,9 @@ pub(crate) mod value {
     pub(crate) const IS_WAYPOINT: usize = 0;
     pub(crate) const FIRST_PORT: usize = 4;
     pub(crate) const LAST_PORT: usize = 8;
-    pub(crate) const SIZE: usize = 12;
+    /// The lowest identifier of an echo that source NAT gives out; out of reach where it does not.
+    pub(crate) const FIRST_ECHO: usize = 12;
+    pub(crate) const SIZE: usize = 16;
 }
 
 /// What a program answers with.
@@ -175,7 +179,7 @@ impl Builder {
         self.asm.place(ports);
         self.ports();
         self.asm.place(error);
-        self.error(&ERRORS_V4);
+        self.error(&ERRORS_V4, 0);
         self.quoted_ipv4();
     }
 
@@ -224,7 +228,7 @@ impl Builder {
         self.asm.place(ports);
         self.ports();
         self.asm.place(error);
-        self.error(&ERRORS_V6);
+        self.error(&ERRORS_V6, 129);
         self.quoted_ipv6();
     }
 
@@ -299,6 +303,18 @@ impl Builder {
         self.asm.store(Size::Word, Reg::R10, stack::FIRST_PORT, Reg::R1);
         self.asm.load(Size::Word, Reg::R1, Reg::R0, value::LAST_PORT as i16);
         self.asm.store(Size::Word, Reg::R10, stack::LAST_PORT, Reg::R1);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, value::FIRST_ECHO as i16);
+        self.asm.store(Size::Word, Reg::R10, stack::FIRST_ECHO, Reg::R1);
+    }
+
+    /// Decides by the identifier of the ICMP echo at R7.
+    fn echo(&mut self, inside: Rule) {
+        let (own, inside) = (self.rule(Rule::Own), self.rule(inside));
+        self.load_or(stack::SMALL, 6, own);
+        self.number16(stack::SMALL + 4);
+        self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::FIRST_ECHO);
+        self.asm.jump_if_reg(Reg::R1, When::Below, Reg::R2, own);
+        self.asm.jump(inside);
     }
 
     /// Decides by the destination port of the transport header at R7.
@@ -323,15 +339,19 @@ impl Builder {
         self.asm.jump(inside);
     }
 
-    /// Goes on only when R7 is an ICMP error of one of the `types`; R7 is then the quoted packet.
-    fn error(&mut self, types: &[i32]) {
-        let (own, quoted) = (self.rule(Rule::Own), self.asm.label());
+    /// Goes on only when R7 is an ICMP error of one of the `types`; R7 is then the quoted packet. An
+    /// echo `reply` is decided about by its identifier.
+    fn error(&mut self, types: &[i32], reply: i32) {
+        let (own, quoted, echo) = (self.rule(Rule::Own), self.asm.label(), self.asm.label());
         self.load_or(stack::SMALL, 1, own);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::SMALL);
+        self.asm.jump_if(Reg::R1, When::Equal, reply, echo);
         for &kind in types {
             self.asm.jump_if(Reg::R1, When::Equal, kind, quoted);
         }
         self.asm.jump(own);
+        self.asm.place(echo);
+        self.echo(Rule::NatEcho);
         self.asm.place(quoted);
         self.asm.alu(Alu::Add, Reg::R7, 8);
     }
@@ -345,7 +365,7 @@ impl Builder {
         self.asm.jump_if(Reg::R1, When::NotEqual, 0, own);
         self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 9);
         self.ipv4_key(stack::SOURCE, 12);
-        self.quoted_transport();
+        self.quoted_transport(1);
     }
 
     fn quoted_ipv6(&mut self) {
@@ -355,21 +375,26 @@ impl Builder {
         self.asm.alu(Alu::Add, Reg::R7, 40);
         self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 6);
         self.ipv6_key(stack::SOURCE, 8);
-        self.quoted_transport();
+        self.quoted_transport(58);
     }
 
     /// Decides by the source of a quoted packet.
-    fn quoted_transport(&mut self) {
-        let (own, known) = (self.rule(Rule::Own), self.asm.label());
-        self.asm.jump_if(Reg::R8, When::Equal, 6, known);
+    fn quoted_transport(&mut self, icmp: i32) {
+        let (own, known, echo) = (self.rule(Rule::Own), self.asm.label(), self.asm.label());
+        for protocol in [6, icmp] {
+            self.asm.jump_if(Reg::R8, When::Equal, protocol, known);
+        }
         self.asm.jump_if(Reg::R8, When::NotEqual, 17, own);
         self.asm.place(known);
         self.lookup(self.maps.local, stack::SOURCE);
         self.asm.jump_if(Reg::R0, When::Equal, 0, own);
         self.waypoint_ports();
+        self.asm.jump_if(Reg::R8, When::Equal, icmp, echo);
         self.load_or(stack::SMALL, 4, own);
         self.number16(stack::SMALL);
         self.decide_port(Rule::WaypointError, Rule::WaypointError);
+        self.asm.place(echo);
+        self.echo(Rule::WaypointError);
     }
 
     /// Fragments other than the first, to a waypoint.

@@ -36,11 +36,13 @@ pub enum Rule {
     WaypointError = 9,
     /// A fragment other than the first, from a peer's waypoint to a waypoint.
     PeerFragment = 10,
+    /// An echo reply whose identifier source NAT gave out.
+    NatEcho = 11,
 }
 
 impl Rule {
     /// All rows, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotIp,
         Self::NotForHost,
         Self::Tagged,
@@ -52,6 +54,7 @@ impl Rule {
         Self::WaypointBfd,
         Self::WaypointError,
         Self::PeerFragment,
+        Self::NatEcho,
     ];
 
     /// The lowest number of a row whose packets are Fairway's.
@@ -78,6 +81,7 @@ impl Rule {
             Self::WaypointBfd => "waypoint-bfd",
             Self::WaypointError => "waypoint-error",
             Self::PeerFragment => "peer-fragment",
+            Self::NatEcho => "nat-echo",
         }
     }
 }
@@ -89,11 +93,19 @@ pub struct Tables {
     pub local: HashMap<IpAddr, Option<PortRange>>,
     /// The waypoints of peers.
     pub peers: HashSet<IpAddr>,
+    /// Those of the own addresses that source NAT gives to sessions; they have ports, too.
+    pub nat: HashSet<IpAddr>,
 }
 
 impl Tables {
     fn waypoint(&self, address: IpAddr) -> Option<PortRange> {
         self.local.get(&address).copied().flatten()
+    }
+
+    /// Whether source NAT of an address gave out the identifier of an echo, at bytes 4 and 5.
+    fn is_echo(&self, address: IpAddr, icmp: &[u8]) -> bool {
+        let identifier = icmp.get(4..6).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        self.nat.contains(&address) && identifier.is_some_and(|id| PortRange::ECHO_NAT.contains(id))
     }
 }
 
@@ -199,6 +211,12 @@ fn classify_own(located: Option<&Located<'_>>, source: IpAddr, destination: IpAd
             }
             None => Rule::Own,
         },
+        (1, IpAddr::V4(_)) if located.payload.first() == Some(&0) => {
+            if tables.is_echo(destination, located.payload) { Rule::NatEcho } else { Rule::Own }
+        }
+        (58, IpAddr::V6(_)) if located.payload.first() == Some(&129) => {
+            if tables.is_echo(destination, located.payload) { Rule::NatEcho } else { Rule::Own }
+        }
         (1, IpAddr::V4(_)) => classify_error(located.payload, &[3, 11, 12], inner_ipv4, tables),
         (58, IpAddr::V6(_)) => classify_error(located.payload, &[1, 2, 3, 4], inner_ipv6, tables),
         _ => Rule::Own,
@@ -212,6 +230,9 @@ fn classify_error(icmp: &[u8], errors: &[u8], inner: fn(&[u8]) -> Inner<'_>, tab
     let is_error = icmp.first().is_some_and(|kind| errors.contains(kind));
     let quoted = if is_error { icmp.get(8..).and_then(inner) } else { None };
     let Some((source, protocol, transport)) = quoted else { return Rule::Own };
+    if matches!((protocol, source), (1, IpAddr::V4(_)) | (58, IpAddr::V6(_))) {
+        return if tables.is_echo(source, transport) { Rule::WaypointError } else { Rule::Own };
+    }
     let (Some(ports), Some(&[high, low, ..])) = (tables.waypoint(source), transport.first_chunk::<4>())
     else {
         return Rule::Own;
@@ -224,14 +245,14 @@ fn inner_ipv4(packet: &[u8]) -> Inner<'_> {
     let header = packet.first_chunk::<20>()?;
     let length = usize::from(header[0] & 15) * 4;
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    let whole = header[0] >> 4 == 4 && length >= 20 && fragment == 0 && matches!(header[9], 6 | 17);
+    let whole = header[0] >> 4 == 4 && length >= 20 && fragment == 0 && matches!(header[9], 1 | 6 | 17);
     let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
     whole.then(|| (source.into(), header[9], packet.get(length..).unwrap_or_default()))
 }
 
 fn inner_ipv6(packet: &[u8]) -> Inner<'_> {
     let header = packet.first_chunk::<40>()?;
-    let known = header[0] >> 4 == 6 && matches!(header[6], 6 | 17);
+    let known = header[0] >> 4 == 6 && matches!(header[6], 6 | 17 | 58);
     let (source, _) = ipv6_addresses(header);
     known.then(|| (source.into(), header[6], packet.get(40..).unwrap_or_default()))
 }

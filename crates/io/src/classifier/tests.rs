@@ -15,13 +15,17 @@ fn v6(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
 }
 
-/// Address 1 is a waypoint, 2 is the host's own, 9 belongs to a peer, all else is elsewhere.
+/// Address 1 is a waypoint, 2 is the host's own, 3 is that of source NAT, 9 belongs to a peer, all else is elsewhere.
 fn tables() -> Tables {
     let mut tables = Tables::default();
     tables.local.insert(v4(1).into(), Some(PortRange::WAYPOINTS));
     tables.local.insert(v6(1).into(), PortRange::new(20_000, 30_000));
     tables.local.insert(v4(2).into(), None);
     tables.local.insert(v6(2).into(), None);
+    for address in [IpAddr::from(v4(3)), v6(3).into()] {
+        tables.local.insert(address, Some(PortRange::SOURCE_NAT));
+        tables.nat.insert(address);
+    }
     tables.peers.insert(v4(9).into());
     tables.peers.insert(v6(9).into());
     tables
@@ -62,6 +66,11 @@ fn icmp(kind: u8, quoted: &[u8]) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0, 0, 0, 0], quoted].concat()
 }
 
+fn echo(kind: u8, identifier: u16) -> Vec<u8> {
+    let [high, low] = identifier.to_be_bytes();
+    vec![kind, 0, 0, 0, high, low, 0, 1, 1, 2, 3, 4]
+}
+
 fn extension(next: u8, units: u8, payload: &[u8]) -> Vec<u8> {
     let mut header = vec![next, units, 1, 0, 0, 0, 0, 0];
     header.resize(8 + usize::from(units) * 8, 0);
@@ -93,6 +102,20 @@ fn corpus_v4() -> Vec<(Rule, Vec<u8>)> {
             ipv4(v4(8), v4(1), 1, 0, &icmp(3, &ipv4(v4(1), v4(9), 17, 0, &ports(1280, 1280)))),
         ),
         (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &icmp(3, &ipv4(v4(2), v4(9), 6, 0, &ports(16_384, 80))))),
+        (Rule::NatEcho, ipv4(v4(8), v4(3), 1, 0, &echo(0, 64_512))),
+        (Rule::NatEcho, ipv4(v4(8), v4(3), 1, 0, &echo(0, 65_535))),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &echo(0, 64_511))),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &echo(8, 65_000))),
+        (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &echo(0, 65_000))),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &[0, 0, 0, 0, 0xff])),
+        (
+            Rule::WaypointError,
+            ipv4(v4(8), v4(3), 1, 0, &icmp(11, &ipv4(v4(3), v4(9), 1, 0, &echo(8, 65_000)))),
+        ),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &icmp(11, &ipv4(v4(3), v4(9), 1, 0, &echo(8, 1000))))),
+        (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &icmp(11, &ipv4(v4(1), v4(9), 1, 0, &echo(8, 65_000))))),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &icmp(11, &ipv4(v4(3), v4(9), 58, 0, &echo(8, 65_000))))),
+        (Rule::WaypointPort, ipv4(v4(7), v4(3), 17, 0, &ports(53, 40_000))),
         (Rule::Own, ipv4(v4(8), v4(1), 47, 0, &[0; 20])),
         (Rule::Own, ipv4(v4(8), v4(1), 6, 0, &[0; 3])),
         (Rule::GroupAddress, ipv4(v4(8), Ipv4Addr::new(224, 0, 0, 5), 89, 0, &[0; 20])),
@@ -127,6 +150,11 @@ fn corpus_v6() -> Vec<(Rule, Vec<u8>)> {
         (Rule::Own, ipv6(v6(8), v6(1), 44, &[17, 0, 0, 0x11, 0, 0, 0, 9, 1, 2, 3])),
         (Rule::WaypointError, ipv6(v6(8), v6(1), 58, &icmp(2, &quoted))),
         (Rule::Own, ipv6(v6(8), v6(1), 58, &icmp(128, &quoted))),
+        (Rule::NatEcho, ipv6(v6(8), v6(3), 58, &echo(129, 65_000))),
+        (Rule::Own, ipv6(v6(8), v6(3), 58, &echo(129, 5))),
+        (Rule::Own, ipv6(v6(8), v6(1), 58, &echo(129, 65_000))),
+        (Rule::WaypointError, ipv6(v6(8), v6(3), 58, &icmp(3, &ipv6(v6(3), v6(9), 58, &echo(128, 65_000))))),
+        (Rule::Own, ipv6(v6(8), v6(3), 58, &icmp(3, &ipv6(v6(3), v6(9), 1, &echo(128, 65_000))))),
         (Rule::Own, ipv6(v6(8), v6(1), 58, &icmp(135, &[0; 16]))),
         (Rule::Own, ipv6(v6(8), v6(2), 6, &ports(1, 22_000))),
         (Rule::LinkLocal, ipv6(local, v6(1), 17, &udp)),

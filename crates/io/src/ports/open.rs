@@ -1,7 +1,7 @@
 //! Attaching to interfaces, at first and by difference.
 
 use core::net::IpAddr;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -173,10 +173,14 @@ impl Ports {
     /// are.
     fn tables<'a>(&self, specs: impl Iterator<Item = &'a PortSpec>, peers: &[IpAddr]) -> Tables {
         let own = self.watch.state().own_addresses().map(|address| (address, None));
-        let mut tables = Tables { local: own.collect(), peers: peers.iter().copied().collect() };
-        for &(address, range) in specs.flat_map(|spec| &spec.waypoints) {
-            let entry = tables.local.entry(address).or_default();
-            *entry = Some(entry.map_or(range, |other| hull(other, range)));
+        let peers = peers.iter().copied().collect();
+        let mut tables = Tables { local: own.collect(), peers, nat: HashSet::new() };
+        for spec in specs {
+            for &(address, range) in &spec.waypoints {
+                let entry = tables.local.entry(address).or_default();
+                *entry = Some(entry.map_or(range, |other| hull(other, range)));
+            }
+            tables.nat.extend(&spec.nat);
         }
         tables
     }

@@ -148,6 +148,7 @@ pub fn interface(
         tenant,
         addresses: addresses.map(|address| InterfaceAddress { address, gateway: None }).collect(),
         mtu: None,
+        source_nat: false,
         denied: DeniedResponse::Silent,
         origin: format!("/interface[name='{name}']"),
     });

@@ -69,6 +69,7 @@ fn answer_show(control: &Control, show: Show) -> Result<Response, ErrorBody> {
                 control.worker.ask(|core| (Arc::clone(core.engine.snapshot()), core.engine.waypoints()))?;
             Response::Waypoints(views::waypoints(snapshot.model(), &usage))
         }
+        Show::Nat(_) => Response::Nat(control.worker.ask(|core| views::nat(core))?),
         Show::Limits(_) => Response::Limits(control.worker.ask(|core| views::limits(core))?),
         Show::Counters(_) => {
             Response::Counters(views::counters(&control.worker.ask(|core| core.engine.counters().clone())?))

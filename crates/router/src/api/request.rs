@@ -42,6 +42,8 @@ pub enum Show {
     Interfaces(Nothing),
     /// Waypoint ports.
     Waypoints(Nothing),
+    /// Ports of source NAT.
+    Nat(Nothing),
     /// Limits.
     Limits(Nothing),
     /// Counters.
@@ -281,7 +283,7 @@ fn printable(text: &str) -> String {
 }
 
 const REQUESTS: &str = "ask for one of show, delete, reload and capture";
-const LISTINGS: &str = "`what` is one of status, sessions, flows, fib, peers, interfaces, waypoints, limits, counters, drops and \
+const LISTINGS: &str = "`what` is one of status, sessions, flows, fib, peers, interfaces, waypoints, nat, limits, counters, drops and \
      lookup";
 
 impl Request {
@@ -326,6 +328,7 @@ impl Show {
             "peers" => Self::Peers(body_of("show", rest)?),
             "interfaces" => Self::Interfaces(body_of("show", rest)?),
             "waypoints" => Self::Waypoints(body_of("show", rest)?),
+            "nat" => Self::Nat(body_of("show", rest)?),
             "limits" => Self::Limits(body_of("show", rest)?),
             "counters" => Self::Counters(body_of("show", rest)?),
             "drops" => Self::Drops(body_of("show", rest)?),

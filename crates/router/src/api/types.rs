@@ -25,6 +25,8 @@ pub enum Response {
     Interfaces(Vec<Interface>),
     /// To `show waypoints`.
     Waypoints(Vec<Waypoints>),
+    /// To `show nat`.
+    Nat(Vec<NatPorts>),
     /// To `show limits`.
     Limits(Vec<Limit>),
     /// To `show counters`.
@@ -356,6 +358,29 @@ pub struct Waypoints {
     pub capacity: u64,
     /// Sessions refused because no pair was free.
     pub exhausted: u64,
+}
+
+/// The ports that source NAT has of one address for one protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatPorts {
+    /// The interface.
+    pub interface: String,
+    /// The address that sessions take.
+    pub address: IpAddr,
+    /// `tcp`, `udp`, `icmp` or `icmp6`.
+    pub protocol: String,
+    /// Ports, or echo identifiers, in use.
+    pub used: u64,
+    /// Those that were given back and may not be given to others yet.
+    pub resting: u64,
+    /// How many there are.
+    pub capacity: u64,
+    /// The most that were in use, or rested, at once since the start.
+    pub peak: u64,
+    /// Sessions that got one.
+    pub given: u64,
+    /// Sessions refused because none was free.
+    pub refused: u64,
 }
 
 /// One limit, and what came of it.

@@ -259,6 +259,7 @@ fn interface(name: &str, tenant: Option<TenantId>, address: IpAddr, length: u8) 
         tenant,
         addresses: vec![InterfaceAddress { address: IpNet::new(address, length).unwrap(), gateway: None }],
         mtu: None,
+        source_nat: false,
         denied: DeniedResponse::Silent,
         origin: String::new(),
     }

@@ -1,0 +1,70 @@
+//! Internet breakout: sessions leave the fabric under the address of the router, toward a server that
+//! has no way back to anybody else.
+
+use serde_json::Value;
+
+use crate::fabric::{Fabric, SERVER, interfaces};
+use crate::lab::Lab;
+use crate::programs;
+
+/// A fabric whose last router gives its address on the servers' link.
+fn fabric(routers: usize) -> Fabric {
+    Fabric::new(routers).without_way_back().config(|authority| {
+        for interface in interfaces(authority).filter(|interface| interface["name"] == "servers") {
+            interface["source-nat"] = true.into();
+        }
+    })
+}
+
+/// Ports in use by protocol, of both families, and what was refused.
+fn usage(lab: &Lab, router: &str) -> Vec<(String, u64, u64)> {
+    let rows = lab.show(router, &["nat"]);
+    let row = |row: &Value| {
+        let number = |key: &str| row[key].as_u64().unwrap();
+        (row["protocol"].as_str().unwrap().to_owned(), number("given"), number("refused"))
+    };
+    rows.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn a_server_that_knows_no_inside_address_is_reached_by_all_programs() {
+    for routers in 1..=2 {
+        let Some(lab) = fabric(routers).raise(&format!("breakout{routers}")) else { return };
+        let last = if routers == 1 { "branch" } else { "dc" };
+        let before = lab.drops();
+        for (to, own) in SERVER.iter().zip(["10.2.0.1", "fd00:2::1"]) {
+            programs::ping(&lab, to);
+            programs::page(&lab, to);
+            programs::download(&lab, to, "10m");
+            programs::lookup(&lab, to, &["+notcp"]);
+            programs::lookup(&lab, to, &["+tcp"]);
+            let greeting = programs::shell(&lab, to, "echo from $SSH_CONNECTION").stdout;
+            assert!(greeting.starts_with(&format!("from {own} ")), "{greeting}");
+            // An error of the server's: nobody listens there.
+            let refused = lab.run("client", &["nc", "-w", "3", "-v", to, "9999"]);
+            assert!(refused.text().contains("refused"), "{}", refused.text());
+        }
+        lab.assert_moved(&before, &[]);
+        for (protocol, given, refused) in usage(&lab, last) {
+            assert!(given > 0 && refused == 0, "{protocol}: {given} given, {refused} refused");
+        }
+    }
+}
+
+#[test]
+fn the_routers_own_connections_go_on_beside_it() {
+    let Some(lab) = fabric(2).raise("breakout-host") else { return };
+    let before = lab.drops();
+    let busy = lab.start("client", &["iperf3", "-c", SERVER[0], "-t", "6"]);
+    for _ in 0..10 {
+        let page = lab.run("dc", &["curl", "-gsS", "--max-time", "5", &programs::url(SERVER[0], "")]).ok();
+        assert_eq!(page.stdout, "hello from the data centre\n");
+        let name = lab.run("dc", &["dig", "+short", "+time=3", "+tries=1", "@10.2.0.10", "web.test"]).ok();
+        assert_eq!(name.stdout, "10.2.0.10\n");
+        // One identifier in 64 belongs to source NAT: a ping that meets one is repeated.
+        let ping = || lab.run("dc", &["ping", "-c", "1", "-W", "1", SERVER[0]]).code == 0;
+        assert!(ping() || ping(), "the router's own ping");
+    }
+    busy.wait(20).ok();
+    lab.assert_moved(&before, &["dc unknown-waypoint?"]);
+}

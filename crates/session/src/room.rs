@@ -3,8 +3,9 @@
 //! At a limit for sessions or waypoint ports, the session that would end next by itself gives way, if
 //! nothing is lost with it: one whose responder has not answered yet, or whose TCP connection is over.
 //! At one for half-open sessions it is the oldest of them. Each has a second to itself first, so that
-//! an honest handshake is not cut short by a flood. A session with an answer never gives way. Where the limit is
-//! a source's own, the source is refused: it has only itself to make room for.
+//! an honest handshake is not cut short by a flood. A session with an answer never gives way.
+//!
+//! Where the limit is a source's own, the source is refused: it has only itself to make room for.
 
 use fairway_types::{Counter, DropReason, Now, PathId, Protocol};
 
@@ -133,8 +134,9 @@ impl Engine {
         for &index in candidates.iter().take(count) {
             let Some(session) = self.table.get(index) else { continue };
             let deadline = session.deadline();
-            if self.wheel.is_late_for(index, deadline) {
-                // It was active since; the wheel would have found out later.
+            if !half_open && self.wheel.is_late_for(index, deadline) {
+                // It was active since; the wheel would have found out later. Half-open ones have no
+                // such excuse: a SYN that is repeated gets no further.
                 self.wheel.schedule(index, deadline);
                 continue;
             }

@@ -181,6 +181,7 @@ fn assert_what_was_limited(scene: &mut Scene) {
     assert!(refused > 800_000, "{refused}");
     let evicted: u64 = engine.limits(scene.network.clock()).iter().map(|view| view.evicted).sum();
     let evicted = evicted + engine.waypoints().iter().map(|usage| usage.evicted).sum::<u64>();
+    assert!(evicted > 1000, "{evicted}");
     assert_eq!(evicted, scene.network.books(NodeId(0)).counter(Counter::SessionsEvicted));
     let guilty = LimitScope::Tenant(TenantId(0));
     for view in engine.limits(scene.network.clock()) {

@@ -72,8 +72,8 @@ fn an_ipv4_session_is_one_line() {
     assert_eq!(
         lines,
         [
-            "SERVICE  TENANT  PROTO  SOURCE          DESTINATION    PATH       SENT  RECEIVED  UUID",
-            "web      corp    tcp    10.1.0.5:43210  10.2.0.10:443  lan0→dc  63 KiB   1.5 MiB  0a1b2c3d",
+            "SERVICE  TENANT  PROTO  SOURCE          DESTINATION    PATH     PAYLOAD    SENT  RECEIVED  UUID",
+            "web      corp    tcp    10.1.0.5:43210  10.2.0.10:443  lan0→dc  plain    63 KiB   1.5 MiB  0a1b2c3d",
         ]
     );
 }

@@ -102,6 +102,13 @@ fn pings(lab: &Lab) -> (f64, f64, u32) {
     (times[1], times[2], 50 - received)
 }
 
+/// Memory of router branch, in KiB.
+fn memory(lab: &Lab) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", lab.pid("branch"))).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// How many packets the limits of one scope refused.
 fn refused_by(limits: &Value, scope: &str) -> u64 {
     KINDS.iter().map(|kind| limit(limits, scope, kind)["refused"].as_u64().unwrap()).sum()
@@ -118,12 +125,14 @@ fn others_work_while(kind: &str, guilty: &str) {
     let began = Instant::now();
 
     let flooded = pings(&lab);
+    let held = memory(&lab);
     page(&lab, SERVER[0]);
     download(&lab, SERVER[0], "1m");
     lookup(&lab, SERVER[0], &["+notcp"]);
     let udp = iperf(&lab, SERVER[0], &["-t", "2", "-u", "-b", "5M", "-l", "1000"]);
     let lasted = began.elapsed();
 
+    let grown = memory(&lab) - held;
     let limits = lab.show("branch", &["limits", "--all"]);
     flooding.interrupt();
     let log = std::fs::read_to_string(lab.path("flood.log")).unwrap();
@@ -133,7 +142,7 @@ fn others_work_while(kind: &str, guilty: &str) {
     let overrun = lab.overruns() - overruns;
     eprintln!(
         "{kind}: {:.0} packets a second, {} refused; ping {:.2} ms (longest {:.2}, {} of 50 lost), without the \
-         flood {:.2} ms ({:.2}, {}); iperf3 UDP lost {} of {}; {overrun} packets overran the routers",
+         flood {:.2} ms ({:.2}, {}); iperf3 UDP lost {} of {}; {overrun} packets overran the routers; memory {held} KiB and {grown} more",
         sent[0] / sent[2],
         refused(&lab),
         flooded.0,
@@ -145,6 +154,7 @@ fn others_work_while(kind: &str, guilty: &str) {
         udp["sum"]["lost_packets"],
         udp["sum"]["packets"],
     );
+    assert!(grown < 16 * 1024, "{grown} KiB more than {held}");
     assert!(flooded.2 <= 5, "{} of 50 pings are lost", flooded.2);
     let sessions = limit(&limits, guilty, "sessions");
     assert!(sessions["now"].as_u64() <= sessions["most"].as_u64(), "{sessions}");

@@ -39,6 +39,7 @@ fn every_table_has_the_rows_of_its_json() {
         ("peers", "/name"),
         ("interfaces", "/name"),
         ("waypoints", "/remote"),
+        ("limits", "/limit"),
         ("counters", "/name"),
         ("drops", "/reason"),
     ];
@@ -53,7 +54,8 @@ fn every_table_has_the_rows_of_its_json() {
                 let name = if name.len() == 36 { &name[..8] } else { name };
                 assert!(table.contains(name), "{object} of {router} lacks {name}:\n{table}");
             }
-            let counted = ["sessions", "flows", "fib", "peers", "interfaces", "waypoints", "counters"];
+            let counted =
+                ["sessions", "flows", "fib", "peers", "interfaces", "waypoints", "limits", "counters"];
             let empty = rows.as_array().unwrap().is_empty();
             assert!(!(empty && counted.contains(&object)), "{object} of {router} is empty");
         }

@@ -99,6 +99,9 @@ pub struct RouterArgs {
     /// Where the API socket is made [default: /run/fairway/NAME.sock].
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
+    /// Write the beginning and end of each session to this file, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub session_log: Option<PathBuf>,
     /// Serve Prometheus metrics over HTTP on this address and port.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<std::net::SocketAddr>,

@@ -17,6 +17,7 @@ pub fn run(args: RouterArgs) -> Outcome {
         config: args.config,
         name: args.name,
         metrics: args.metrics,
+        session_log: args.session_log,
         log_format: match args.log {
             LogFormat::Text => fairway_router::LogFormat::Text,
             LogFormat::Json => fairway_router::LogFormat::Json,

@@ -22,6 +22,7 @@ use crate::control::{self, Control};
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
 use crate::options::Options;
+use crate::session_log::SessionLog;
 use crate::stop::{Stop, TellOnDrop};
 use crate::worker::{Core, RouterPorts};
 use crate::{logs, metrics};
@@ -42,6 +43,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     // All that needs privileges comes before they are given up, and before the first thread.
     let listener = Listener::bind(&options.socket)?;
     let metrics = options.metrics.map(metrics::bind).transpose()?;
+    let (session_log, session_writer) =
+        options.session_log.clone().map(SessionLog::open).transpose()?.unzip();
     let wanted = RouterPorts::of(&loaded);
     let ports = wanted.open().context("attach to the interfaces")?;
     fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up privileges")?;
@@ -50,7 +53,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let warnings = loaded.warnings.clone();
     let (handle, tasks) = Handle::new(ports.waker());
     let engine = engine(loaded, clock)?;
-    let core = Core::new(engine, ports, clock);
+    let core = Core::new(engine, ports, clock, session_log);
     let (ended, stop) = (Stop::new()?, Stop::new()?);
     let control =
         Control::new(options, handle, clock, Notifier::from_environment(), wanted, limits.sessions, warnings);
@@ -60,7 +63,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         let _tell = tell;
         core.run(&tasks)
     })?;
-    let servers = start_servers(listener, metrics, &control, &stop)?;
+    let mut servers = start_servers(listener, metrics, &control, &stop)?;
+    // It ends when the worker, who has its other end, does.
+    servers.extend(session_writer);
     info!(
         router = control.options.name,
         config = %control.options.config.display(),

@@ -16,6 +16,7 @@ mod logs;
 mod metrics;
 mod notify;
 mod options;
+mod session_log;
 mod stop;
 mod views;
 mod worker;

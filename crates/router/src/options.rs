@@ -38,6 +38,9 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where Prometheus may ask for metrics over HTTP; `None` for nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where the beginning and end of each session is written, a JSON object a line; `None` for
+    /// nowhere.
+    pub session_log: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How much is logged.
@@ -53,6 +56,7 @@ impl Options {
             name: name.to_owned(),
             socket: crate::api::default_socket(name),
             metrics: None,
+            session_log: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
         }

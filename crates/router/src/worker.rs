@@ -19,6 +19,7 @@ use crate::command::Task;
 use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
+use crate::session_log::{self, Line, SessionLog};
 use crate::views;
 
 /// Packets received at once.
@@ -34,6 +35,8 @@ const BATCHES: usize = 8;
 const TASKS: usize = 4;
 /// Events logged in one round.
 const EVENTS: usize = 32;
+/// Lines of the session log in one round.
+const RECORDS: usize = 512;
 /// The longest wait, so that a clock or a driver that misbehaves costs seconds, not for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -44,17 +47,25 @@ pub(crate) struct Core {
     pub(crate) batch: Batch,
     pub(crate) clock: Clock,
     limiter: Limiter,
+    session_log: Option<SessionLog>,
     stopping: bool,
 }
 
 impl Core {
-    pub(crate) fn new(engine: Engine, ports: Ports, clock: Clock) -> Self {
+    pub(crate) fn new(
+        mut engine: Engine,
+        ports: Ports,
+        clock: Clock,
+        session_log: Option<SessionLog>,
+    ) -> Self {
+        engine.record_sessions(session_log.is_some());
         let mut core = Self {
             engine,
             ports,
             batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES),
             clock,
             limiter: Limiter::default(),
+            session_log,
             stopping: false,
         };
         // What is reported of opening is read from the ports themselves.
@@ -77,6 +88,7 @@ impl Core {
             waiting = self.perform(tasks);
         }
         self.say_goodbye();
+        self.log_sessions();
         self.ports.leave_guarded();
         Ok(())
     }
@@ -119,6 +131,26 @@ impl Core {
         for _ in 0..EVENTS {
             let Some(event) = self.engine.poll_event() else { break };
             self.session_event(now.mono, event);
+        }
+        self.log_sessions();
+    }
+
+    /// Passes on what sessions began and ended.
+    fn log_sessions(&mut self) {
+        let Some(log) = &self.session_log else { return };
+        let snapshot = Arc::clone(self.engine.snapshot());
+        for _ in 0..RECORDS {
+            let Some(record) = self.engine.poll_record() else { break };
+            let line = Line {
+                time: session_log::rfc3339(record.at.unix),
+                event: if record.end.is_some() { "end" } else { "start" },
+                reason: record.end,
+                router: snapshot.model().router.clone(),
+                session: views::session(snapshot.model(), record.at, &record.session),
+            };
+            if !log.take(line) {
+                self.engine.lose_record();
+            }
         }
     }
 

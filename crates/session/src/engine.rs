@@ -31,6 +31,7 @@ use crate::liveness::Liveness;
 use crate::names::Names;
 use crate::nat::Nat;
 use crate::path::Path;
+use crate::record::Records;
 use crate::session::{Session, Side};
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
@@ -88,6 +89,7 @@ pub struct Engine {
     pub(crate) counters: Counters,
     pub(crate) drops: Drops,
     pub(crate) events: VecDeque<Event>,
+    pub(crate) records: Records,
     /// Sessions whose metadata is to be sent without waiting for a packet: when, which, and how often
     /// that was tried.
     announcements: BinaryHeap<Reverse<(Time, Index, u8)>>,
@@ -140,6 +142,7 @@ impl Engine {
             counters: Counters::default(),
             drops: Drops::new(),
             events: VecDeque::with_capacity(EVENTS),
+            records: Records::default(),
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
@@ -391,12 +394,14 @@ impl Engine {
         self.enter_books(now, index);
         self.wheel.schedule(index, deadline);
         self.counters.increment(Counter::SessionsCreated);
+        self.record_begin(now, index);
         Ok(index)
     }
 
     /// Takes a session out and gives its ports back.
     pub(crate) fn remove(&mut self, now: Now, index: Index, why: Counter) -> Option<Session> {
         let session = self.table.remove(index)?;
+        self.record_end(now, &session, why);
         self.wheel.cancel(index);
         self.leave_books(&session);
         self.vault.remove(session.protection);

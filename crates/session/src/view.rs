@@ -178,7 +178,7 @@ impl Engine {
         self.snapshot.model().peer(peer).map(|peer| peer.name.clone())
     }
 
-    fn view(&self, now: Now, session: &Session) -> SessionView {
+    pub(crate) fn view(&self, now: Now, session: &Session) -> SessionView {
         let model = self.snapshot.model();
         let leads_to_peer = session.legs.map(|leg| leg.hop.is_some());
         SessionView {

@@ -91,6 +91,8 @@ counters! {
     TcpResetsSent = "tcp-resets-sent",
     /// Answers that were due but withheld by a rate limit.
     AnswersLimited = "answers-limited",
+    /// Lines of the session log that were lost because they could not be written in time.
+    SessionRecordsLost = "session-records-lost",
     /// Configurations applied.
     Reloads = "reloads",
 }

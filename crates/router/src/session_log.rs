@@ -1,0 +1,156 @@
+//! The log of sessions: a JSON object a line for each beginning and each end.
+//!
+//! Lines are written by a thread of their own, behind a bounded queue: a slow disk costs lines, which
+//! are counted (`session-records-lost`), and never packets. The file may be renamed at any time, as
+//! log rotation does: the next line goes into a new one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+use tracing::warn;
+
+use crate::api;
+
+/// Lines that wait for the disk.
+const QUEUE: usize = 8192;
+/// How often what was written is flushed, and the file looked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    /// UTC, RFC 3339.
+    pub(crate) time: String,
+    /// `start` or `end`.
+    pub(crate) event: &'static str,
+    /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'static str>,
+    /// This router.
+    pub(crate) router: String,
+    /// The session, as `fairway show sessions --json` has it.
+    #[serde(flatten)]
+    pub(crate) session: api::Session,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+pub(crate) struct SessionLog {
+    lines: SyncSender<Line>,
+}
+
+impl SessionLog {
+    /// Opens the file, and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn open(path: PathBuf) -> anyhow::Result<(Self, JoinHandle<()>)> {
+        let file = Output::open(&path).with_context(|| format!("open the session log {}", path.display()))?;
+        let (lines, waiting) = sync_channel(QUEUE);
+        let thread = Builder::new().name("session-log".into()).spawn(move || write(file, &waiting))?;
+        Ok((Self { lines }, thread))
+    }
+
+    /// Takes a line, if there is room for it.
+    pub(crate) fn take(&self, line: Line) -> bool {
+        self.lines.try_send(line).is_ok()
+    }
+}
+
+/// The file, and which one it is.
+struct Output {
+    path: PathBuf,
+    writer: BufWriter<File>,
+    identity: (u64, u64),
+}
+
+impl Output {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o640);
+        let file = options.open(path)?;
+        let metadata = file.metadata()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), writer: BufWriter::new(file), identity })
+    }
+
+    /// Whether the file is still the one at its path.
+    fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    fn put(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.writer, line)?;
+        self.writer.write_all(b"\n")
+    }
+}
+
+/// Writes until nobody has lines any more.
+fn write(mut output: Output, waiting: &Receiver<Line>) {
+    let mut failing = false;
+    loop {
+        let received = waiting.recv_timeout(INTERVAL);
+        let result = match &received {
+            Ok(line) => output.put(line),
+            Err(_) => output.writer.flush(),
+        };
+        if let Err(error) = &result
+            && !failing
+        {
+            warn!(%error, file = %output.path.display(), "the session log cannot be written");
+        }
+        failing = result.is_err();
+        match received {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if output.is_in_place() => {}
+            Err(RecvTimeoutError::Timeout) => match Output::open(&output.path) {
+                Ok(fresh) => output = fresh,
+                Err(error) => {
+                    warn!(%error, file = %output.path.display(), "the session log cannot be reopened")
+                }
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// A time in seconds since the Unix epoch as RFC 3339 has it, in UTC.
+pub(crate) fn rfc3339(unix: u64) -> String {
+    // Days from civil, backwards (Howard Hinnant, "chrono-compatible low-level date algorithms").
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_000_001, "2026-11-18T11:06:41Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(unix), text);
+        }
+    }
+}

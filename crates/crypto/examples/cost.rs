@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     measure("decrypt 208 bytes", || {
         let _ = black_box(keys.decrypt_metadata(&[3; 16], black_box(&mut buffer[..208])));
     });
-    let (mut window, mut sequence) = (ReplayWindow::new(), 0);
+    let (mut window, mut sequence) = (ReplayWindow::<64>::new(), 0);
     measure("replay window", || {
         sequence += 1;
         let _ = black_box(window.check_and_set(black_box(sequence)));

@@ -145,7 +145,7 @@ mod tests {
         let to = key(Protocol::TCP);
         let mut segment =
             vec![0x40, 2, 0x40, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, flags, 0x12, 0x34, 0, 0, 0xab, 0xcd];
-        segment[12] = ((20 + options.len()) / 4 << 4) as u8;
+        segment[12] = (((20 + options.len()) / 4) << 4) as u8;
         segment.extend_from_slice(options);
         segment.extend_from_slice(payload);
         let mut buffer = PacketBuf::with_capacity(2000);

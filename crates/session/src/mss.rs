@@ -71,7 +71,7 @@ mod tests {
             0,
             0,
             0,
-            ((20 + options.len()) / 4 << 4) as u8,
+            (((20 + options.len()) / 4) << 4) as u8,
             2,
             1,
             1,

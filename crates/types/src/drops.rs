@@ -93,7 +93,8 @@ drop_reasons! {
         PathDown = "path-down",
         /// The route leads back to where the session came from, or through this router twice.
         RouteLoop = "route-loop",
-        /// A protocol that cannot share an address: source NAT knows TCP, UDP and ICMP echo.
+        /// A protocol that cannot share an address, or a family of which the interface has none: source
+        /// NAT knows TCP, UDP and ICMP echo.
         NatProtocol = "nat-protocol",
         /// A TCP packet in mid-flow without a session, refused by transport-state-enforcement.
         TcpMidFlow = "tcp-mid-flow",

@@ -25,7 +25,6 @@ pub(super) struct Forged;
 
 /// Keys to seal and to open with. Those of the usual suite are in place: following a pointer to them
 /// would cost more than to use them.
-#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(super) enum Keys {
     Gcm { key: LessSafeKey, nonce_salt: [u8; NONCE_SALT_LENGTH] },
     Cbc(Box<Cbc>),

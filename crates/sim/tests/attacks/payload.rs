@@ -211,13 +211,16 @@ fn a_sealed_direction_never_becomes_clear_again() {
     }
 }
 
+/// Secret, sender salt, direction and counter: what must never come twice.
+type Nonce = (Vec<u8>, [u8; 16], bool, [u8; 8]);
+
 /// Reads what a router says in metadata, as its peer would.
 struct Reader {
     /// By flow: secret and sender salt.
     keys: HashMap<(SocketAddr, SocketAddr), (Vec<u8>, [u8; 16])>,
     /// Secrets by UUID: the way back does not repeat them.
     secrets: HashMap<[u8; 16], Vec<u8>>,
-    used: HashSet<(Vec<u8>, [u8; 16], bool, [u8; 8])>,
+    used: HashSet<Nonce>,
 }
 
 impl Reader {

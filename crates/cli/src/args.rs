@@ -475,6 +475,10 @@ pub struct KeyArgs {
     /// The configuration that names the routers and their keys.
     #[arg(long, value_name = "FILE", requires = "keys", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// Write packets between routers as their hosts sent them: payload decrypted, with the original
+    /// addresses. The capture must have the beginning of their session, or of its last change.
+    #[arg(long, requires = "keys")]
+    pub decrypt: bool,
 }
 
 /// `fairway capture decode`.

@@ -5,7 +5,7 @@
 //! log rotation does: the next line goes into a new one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,6 +20,8 @@ use crate::api;
 
 /// Lines that wait for the disk.
 const QUEUE: usize = 8192;
+/// Bytes that are written at once when lines come fast.
+const BLOCK: usize = 32 * 1024;
 /// How often what was written is flushed, and the file looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -67,7 +69,9 @@ impl SessionLog {
 /// The file, and which one it is.
 struct Output {
     path: PathBuf,
-    writer: BufWriter<File>,
+    file: File,
+    /// Whole lines that wait to be written, so that nobody ever reads half of one.
+    pending: Vec<u8>,
     identity: (u64, u64),
 }
 
@@ -78,7 +82,7 @@ impl Output {
         let file = options.open(path)?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), writer: BufWriter::new(file), identity })
+        Ok(Self { path: path.to_owned(), file, pending: Vec::with_capacity(2 * BLOCK), identity })
     }
 
     /// Whether the file is still the one at its path.
@@ -87,8 +91,15 @@ impl Output {
     }
 
     fn put(&mut self, line: &Line) -> io::Result<()> {
-        serde_json::to_writer(&mut self.writer, line)?;
-        self.writer.write_all(b"\n")
+        serde_json::to_writer(&mut self.pending, line)?;
+        self.pending.push(b'\n');
+        if self.pending.len() < BLOCK { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.file.write_all(&self.pending);
+        self.pending.clear();
+        result
     }
 }
 
@@ -99,7 +110,7 @@ fn write(mut output: Output, waiting: &Receiver<Line>) {
         let received = waiting.recv_timeout(INTERVAL);
         let result = match &received {
             Ok(line) => output.put(line),
-            Err(_) => output.writer.flush(),
+            Err(_) => output.flush(),
         };
         if let Err(error) = &result
             && !failing

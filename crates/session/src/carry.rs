@@ -1,11 +1,6 @@
 //! TCP as UDP: the TCP header keeps its length and, but for eight bytes, its content (svr-wire,
 //! section 7).
 //!
-//! ```text
-//!  TCP   ports 4 | sequence 4        | ack, offset, flags, window 8 | checksum 2, urgent 2 | options
-//!  UDP   ports 4 | length 2, check 2 | ack, offset, flags, window 8 | sequence 4           | options
-//! ```
-//!
 //! Since no word changes its parity, each checksum follows from the other one (RFC 1624): nothing of
 //! the payload is read. The urgent pointer does not cross; URG is cleared (RFC 6093 advises against
 //! its use).
@@ -13,6 +8,7 @@
 use fairway_types::{Checksum, DropReason, Protocol, Slot};
 use fairway_wire::checksum::Delta;
 use fairway_wire::ip::Parsed;
+use fairway_wire::svr::{CARRIED_SEQUENCE, tcp_header_len};
 
 use crate::headers::{self, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::key::FlowKey;
@@ -23,23 +19,13 @@ const SEQUENCE: usize = 4;
 const ACKNOWLEDGEMENT: usize = 8;
 const DATA_OFFSET: usize = 12;
 const WINDOW: usize = 14;
-const CARRIED_SEQUENCE: usize = 16;
 const OPTIONS: usize = 20;
-/// Where the flags are, counted from the UDP payload.
-pub(crate) const FLAGS_IN_PAYLOAD: usize = 13 - headers::UDP_LEN;
-
-/// The length of the header of a carried segment, if it is whole. `segment` begins with the ports.
-pub(crate) fn header_len(segment: &[u8]) -> Option<usize> {
-    let length = usize::from(*segment.get(DATA_OFFSET)? >> 4) * 4;
-    (length >= OPTIONS && length <= segment.len()).then_some(length)
-}
-
 /// What the TCP state needs to know of a carried segment.
 pub(crate) fn tcp_segment(bytes: &[u8], parsed: &Parsed) -> Result<Segment, DropReason> {
     let segment = bytes
         .get(usize::from(parsed.header_len)..parsed.payload_end as usize)
         .ok_or(DropReason::MalformedTransport)?;
-    let length = header_len(segment).ok_or(DropReason::MalformedTransport)?;
+    let length = tcp_header_len(segment).ok_or(DropReason::MalformedTransport)?;
     let flags = segment[DATA_OFFSET + 1];
     let syn = flags & flags::SYN != 0;
     Ok(Segment {
@@ -83,7 +69,7 @@ pub(crate) fn carry(slot: &mut Slot, offset: usize) -> Result<(), DropReason> {
 pub(crate) fn restore(slot: &mut Slot, offset: usize, to: &FlowKey) -> Result<(), DropReason> {
     let bytes = slot.packet.bytes_mut();
     let segment = &mut bytes[offset..];
-    header_len(segment).ok_or(DropReason::MalformedTransport)?;
+    tcp_header_len(segment).ok_or(DropReason::MalformedTransport)?;
     let length = headers::read_u16(segment, SEQUENCE);
     if usize::from(length) != segment.len() {
         return Err(DropReason::MalformedTransport);
@@ -182,7 +168,7 @@ mod tests {
             prop_assert!(is_valid(&slot, Protocol::UDP));
             prop_assert_eq!(&slot.packet.bytes()[36..40], &before[24..28]);
             let bytes = slot.packet.bytes();
-            prop_assert_eq!(header_len(&bytes[20..]), Some(20 + options.len()));
+            prop_assert_eq!(tcp_header_len(&bytes[20..]), Some(20 + options.len()));
             restore(&mut slot, 20, &key(Protocol::TCP)).unwrap();
             prop_assert!(is_valid(&slot, Protocol::TCP));
             let mut expected = before;
@@ -205,7 +191,7 @@ mod tests {
 
         #[test]
         fn hostile_headers_are_refused(segment in prop::collection::vec(any::<u8>(), 0..80)) {
-            if let Some(length) = header_len(&segment) {
+            if let Some(length) = tcp_header_len(&segment) {
                 prop_assert!((20..=60).contains(&length) && length <= segment.len());
             }
         }

@@ -7,7 +7,6 @@ use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{self, Context, Control, HeaderTlvs, PayloadTlvs};
 use rand_core::RngCore;
 
-use crate::carry;
 use crate::control::Known;
 use crate::engine::Engine;
 use crate::first::{Admission, Way};
@@ -408,8 +407,8 @@ fn first_flags(packet: &Slot, parsed: &Parsed, opened: &Opened, tlvs: &PayloadTl
     }
     let payload = parsed.payload(packet.packet.bytes());
     let rest = payload.len().saturating_sub(opened.metadata_len + svr::TAG_LEN);
-    let at = opened.metadata_len + carry::FLAGS_IN_PAYLOAD;
-    if rest > carry::FLAGS_IN_PAYLOAD { payload.get(at).copied().unwrap_or(0) } else { 0 }
+    let at = opened.metadata_len + svr::CARRIED_FLAGS;
+    if rest > svr::CARRIED_FLAGS { payload.get(at).copied().unwrap_or(0) } else { 0 }
 }
 
 fn context_tuple(context: &Context) -> fairway_types::Tuple {

@@ -12,9 +12,9 @@ use fairway_types::model::SecurityPolicy;
 use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::recognise;
+use fairway_wire::svr;
 use rand_core::RngCore;
 
-use crate::carry;
 use crate::engine::Engine;
 use crate::headers;
 use crate::key::FlowKey;
@@ -69,7 +69,7 @@ impl Layout {
         let segment = bytes.get(transport..end).ok_or(DropReason::MalformedTransport)?;
         Ok(match (protocol, key.protocol) {
             (Protocol::TCP, Protocol::UDP) => {
-                let header = carry::header_len(segment).ok_or(DropReason::MalformedTransport)?;
+                let header = svr::tcp_header_len(segment).ok_or(DropReason::MalformedTransport)?;
                 Self { transport, payload: transport + header, end, form: Form::CarriedTcp }
             }
             (Protocol::TCP, _) => Self { transport, payload, end, form: Form::Tcp },
@@ -87,19 +87,12 @@ impl Layout {
         flags & (flags::SYN | flags::FIN | flags::RST) == 0
     }
 
-    /// What is authenticated with the payload: of TCP, everything but ports and checksum, in the
-    /// order in which a carried segment has it.
-    fn associated<'a>(&self, bytes: &'a [u8], buffer: &'a mut [u8; 60]) -> &'a [u8] {
-        let header = &bytes[self.transport..self.payload];
+    /// What is authenticated with the payload: of TCP, everything but ports and checksum.
+    fn associated<'a>(&self, bytes: &'a [u8], buffer: &'a mut [u8; svr::MAX_ASSOCIATED]) -> &'a [u8] {
         match self.form {
             Form::Udp => &[],
-            Form::CarriedTcp => &header[8..],
-            Form::Tcp => {
-                buffer[..8].copy_from_slice(&header[8..16]);
-                buffer[8..12].copy_from_slice(&header[4..8]);
-                buffer[12..header.len() - 8].copy_from_slice(&header[20..]);
-                &buffer[..header.len() - 8]
-            }
+            Form::Tcp => svr::associated(&bytes[self.transport..self.payload], false, buffer),
+            Form::CarriedTcp => svr::associated(&bytes[self.transport..self.payload], true, buffer),
         }
     }
 }
@@ -238,7 +231,7 @@ impl Engine {
         let bytes = buffer.bytes_mut();
         bytes.copy_within(front..front + layout.payload, 0);
         let (header, block) = bytes.split_at_mut(layout.payload);
-        let mut buffer = [0; 60];
+        let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
         end.seal(associated, block, length, now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
         headers::set_lengths(&mut packet.packet, layout.transport, to)?;
@@ -272,7 +265,7 @@ impl Engine {
         let Place::End(end) = &mut protection.place else { return Ok(false) };
         let bytes = &mut packet.packet.bytes_mut()[..layout.end];
         let (header, block) = bytes.split_at_mut(layout.payload);
-        let mut buffer = [0; 60];
+        let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
         let opened = end.open(associated, block, now.mono).map_err(|error| match error {
             // Before the direction is known to be sealed, nothing is known to be forged.

@@ -5,8 +5,8 @@
 //! clear.
 
 use fairway_types::Protocol;
+use fairway_wire::svr::tcp_header_len;
 
-use crate::carry;
 use crate::headers::{TCP_LEN, UDP_LEN};
 use crate::key::FlowKey;
 use crate::session::{Session, Side, is_wrapped};
@@ -131,7 +131,7 @@ impl Quote {
 
     fn header_len(&self, protocol: Protocol) -> usize {
         match protocol {
-            Protocol::TCP => carry::header_len(self.bytes()).unwrap_or(LEAST),
+            Protocol::TCP => tcp_header_len(self.bytes()).unwrap_or(LEAST),
             _ => LEAST,
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use fairway_crypto::{HopKeys, PeerKey, SALT_LENGTH, security_id};
 use zeroize::Zeroizing;
 
+use super::sessions::Sessions;
 use crate::args::KeyArgs;
 use crate::failure::Failure;
 use crate::{config, key};
@@ -27,6 +28,8 @@ pub struct Keys {
     directions: Vec<Direction>,
     by_security_id: HashMap<u32, Vec<usize>>,
     derived: HashMap<(usize, [u8; SALT_LENGTH]), HopKeys>,
+    /// What metadata told of sessions.
+    pub sessions: Sessions,
 }
 
 /// A key that may be that of a packet.

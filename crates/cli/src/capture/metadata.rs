@@ -87,13 +87,19 @@ impl Metadata {
             bfd: None,
             carried_bytes: 0,
         };
-        if let Err(error) = metadata.read(payload, unix, keys) {
+        if let Err(error) = metadata.read(parsed.protocol, payload, unix, keys) {
             metadata.fault = Some(error.to_string());
         }
         Some(metadata)
     }
 
-    fn read(&mut self, l4_payload: &[u8], unix: u64, keys: &mut Keys) -> Result<(), MetadataError> {
+    fn read(
+        &mut self,
+        number: u8,
+        l4_payload: &[u8],
+        unix: u64,
+        keys: &mut Keys,
+    ) -> Result<(), MetadataError> {
         let header = Header::parse(l4_payload)?;
         let carried = header.rest();
         let carried = carried.get(..carried.len().saturating_sub(TAG_LENGTH)).unwrap_or_default();
@@ -108,7 +114,9 @@ impl Metadata {
         let (tag, readable) = protection(l4_payload, &tlvs, &mut section, unix, keys);
         self.tag = tag;
         if let Some(readable) = readable {
-            self.payload = Some(payload_fields(&PayloadTlvs::parse(readable)?));
+            let tlvs = PayloadTlvs::parse(readable)?;
+            keys.sessions.learn((self.source, self.destination, number), &tlvs);
+            self.payload = Some(payload_fields(&tlvs));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod filter;
 mod keys;
 mod metadata;
 mod pcapng;
+mod sessions;
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
@@ -62,7 +63,8 @@ fn capture(args: &CaptureArgs) -> Outcome {
         .collect();
     let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
     output::note(&format!("capturing on {} of {}; end with Ctrl-C", names.join(", "), begun.router));
-    let mut writer = Stream { writer: create(file)?, file, interfaces, written: 0 };
+    let mut writer =
+        Stream { writer: create(file)?, file, interfaces, decrypt: args.keys.decrypt, written: 0 };
     writer.begin()?;
     let captured = loop {
         match router.next()? {
@@ -88,6 +90,7 @@ struct Stream<'a> {
     writer: Writer<Box<dyn Write>>,
     file: &'a Path,
     interfaces: Vec<Interface>,
+    decrypt: bool,
     written: u64,
 }
 
@@ -115,16 +118,47 @@ impl Stream<'_> {
         let unix = packet.timestamp_nanoseconds / 1_000_000_000;
         let found =
             network.filter(|_| !keys.is_empty()).and_then(|network| Metadata::of(network, unix, keys));
-        let packet = Packet {
+        let mut comment = found.map(|found| found.comment());
+        let clear = if self.decrypt { decrypted(known.link, &packet.data, keys) } else { None };
+        let mut packet = Packet {
             interface,
             timestamp: packet.timestamp_nanoseconds,
             direction: if packet.sent { Direction::Sent } else { Direction::Received },
             length: packet.length_bytes,
             data: packet.data,
         };
+        if let Some(clear) = clear {
+            replace(&mut packet, clear, &mut comment);
+        }
         self.written += 1;
-        settle(self.writer.packet(&packet, found.map(|found| found.comment()).as_deref()), self.file)
+        settle(self.writer.packet(&packet, comment.as_deref()), self.file)
     }
+}
+
+/// A frame between routers as a host sent it, if its session is known.
+fn decrypted(link: u16, frame: &[u8], keys: &Keys) -> Option<Vec<u8>> {
+    let network = network_layer(link, frame)?;
+    let clear = keys.sessions.original(network)?;
+    let mut whole = frame.get(..frame.len() - network.len())?.to_vec();
+    if link == pcapng::ETHERNET {
+        // The family outside may be the other one.
+        let kind: [u8; 2] = if clear.first()? >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+        let at = whole.len().checked_sub(2)?;
+        whole.get_mut(at..)?.copy_from_slice(&kind);
+    }
+    whole.extend_from_slice(&clear);
+    Some(whole)
+}
+
+/// Puts the original packet in the place of the one between routers, and says so.
+fn replace(packet: &mut Packet, clear: Vec<u8>, comment: &mut Option<String>) {
+    let before = std::mem::replace(&mut packet.data, clear);
+    packet.length = packet.data.len() as u32;
+    let note = format!("as its host sent it; {} bytes between routers", before.len());
+    *comment = Some(match comment.take() {
+        Some(comment) => format!("{note}; {comment}"),
+        None => note,
+    });
 }
 
 /// Starts a capture file; `-` is standard output.
@@ -185,7 +219,12 @@ fn decode(args: &CaptureDecode) -> Outcome {
                 settle(writer.interface(interface), file)?;
                 *announced += 1;
             }
-            let comment = metadata.as_ref().map(Metadata::comment);
+            let mut comment = metadata.as_ref().map(Metadata::comment);
+            let clear = if args.keys.decrypt { decrypted(interface.link, &packet.data, &keys) } else { None };
+            let mut packet = packet.clone();
+            if let Some(clear) = clear {
+                replace(&mut packet, clear, &mut comment);
+            }
             settle(writer.packet(&packet, comment.as_deref()), file)?;
         }
         let Some(metadata) = metadata else { continue };

@@ -1,10 +1,11 @@
 //! The operator's commands on a fabric that is alive.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::fabric::{Fabric, SERVER};
+use crate::fabric::{Fabric, SERVER, interfaces};
 use crate::lab::{Lab, fairway, poll};
-use crate::programs::{download, lookup, ping, ssh_options};
+use crate::pcap::Capture;
+use crate::programs::{download, lookup, page, ping, ssh_options};
 
 /// A shell that stays open for a while.
 fn idle_shell(lab: &Lab) -> crate::lab::Background {
@@ -149,4 +150,107 @@ fn a_capture_is_read_by_others_and_by_those_with_the_keys() {
     fairway(&[&decode[..], &["--json"]].concat()).ok().json();
     let blind = fairway(&["capture", "decode", &file]).ok().stdout;
     assert!(!blind.contains("corp") && !blind.contains("10.2.0.10"), "{blind}");
+}
+
+/// With the keys of the fabric, a capture of a WAN shows what hosts sent, and no key of any session.
+#[test]
+fn a_capture_is_decrypted_by_those_with_the_keys() {
+    // Frames as a wire has them: what was captured whole cannot be told apart again.
+    let off = json!({ "offload": "off" });
+    for (transform, name) in [("encrypted", "decrypt-udp"), ("never", "decrypt-tcp")] {
+        let fabric = Fabric::new(2).link("wan1", off.clone()).link("lan", off.clone());
+        let fabric = fabric.link("servers", off.clone()).config(|authority| {
+            for interface in interfaces(authority).filter(|interface| interface["type"] == "fabric") {
+                interface["neighborhood"][0]["udp-transform"] = transform.into();
+            }
+        });
+        let Some(lab) = fabric.raise(name) else { return };
+        let wan = Capture::start(&lab, "branch", "wan1");
+        page(&lab, SERVER[0]);
+        page(&lab, SERVER[1]);
+        lookup(&lab, SERVER[0], &["+notcp"]);
+        ping(&lab, SERVER[1]);
+        wan.packets();
+        let (file, clear) = (lab.path("branch/wan1.pcap"), lab.path("clear.pcapng"));
+        let as_pcapng = lab.path("wan1.pcapng");
+        lab.run("client", &["tshark", "-r", &file, "-w", &as_pcapng]).ok();
+        let (keys, config) = (lab.path("keys"), lab.path("config.json"));
+        let decode = [
+            "capture",
+            "decode",
+            &as_pcapng,
+            "--keys",
+            &keys,
+            "--config",
+            &config,
+            "--decrypt",
+            "-w",
+            &clear,
+        ];
+        let printed = fairway(&decode).ok().stdout;
+        assert!(printed.contains("33 bytes, not shown"), "{printed}");
+        let fields = ["-T", "fields", "-e", "ip.src", "-e", "ipv6.src", "-e", "_ws.col.Info"];
+        let read = lab.run("client", &[&["tshark", "-r", &clear][..], &fields].concat()).ok().stdout;
+        let shows = |words: &[&str]| read.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(shows(&["10.1.0.10", "GET / HTTP/1.1"]), "{transform}: {read}");
+        assert!(shows(&["10.2.0.10", "HTTP/1.1 200 OK"]), "{transform}: {read}");
+        assert!(shows(&["fd00:1::10", "GET / HTTP/1.1"]), "{transform}: {read}");
+        assert!(shows(&["10.2.0.10", "web.test"]), "{transform}: {read}");
+        assert!(shows(&["fd00:1::10", "Echo (ping) request"]), "{transform}: {read}");
+        let checksums = ["-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-Y"];
+        let wrong = ["tcp.checksum.status==0 || udp.checksum.status==0"];
+        let wrong =
+            lab.run("client", &[&["tshark", "-r", &clear][..], &checksums, &wrong].concat()).ok().stdout;
+        assert_eq!(wrong, "", "checksums are those of the packets as they are");
+    }
+}
+
+/// Each session leaves a line when it begins, and one that says how it ended.
+#[test]
+fn the_session_log_tells_how_sessions_began_and_ended() {
+    let Some(lab) = Fabric::new(2).raise("sessionlog") else { return };
+    let (config, socket, log) = (lab.path("config.json"), lab.socket("branch"), lab.path("sessions.log"));
+    lab.end_router("branch", "-TERM");
+    let program = env!("CARGO_BIN_EXE_fairway");
+    let command = [
+        program,
+        "router",
+        "--config",
+        &config,
+        "--name",
+        "branch",
+        "--socket",
+        &socket,
+        "--session-log",
+        &log,
+    ];
+    let router = lab.start("branch", &command);
+    assert!(poll(10, || std::fs::exists(&socket).unwrap()), "the router does not start");
+    lab.wait_for_paths(20);
+    let rotated = format!("{log}.1");
+    let lines = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert!(poll(10, || {
+        page(&lab, SERVER[0]);
+        lines(&log).iter().any(|line| line["event"] == "end")
+    }));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&log).unwrap().permissions());
+    assert_eq!(mode & 0o007, 0, "others may not read it");
+    let first = lines(&log);
+    let begun = first.iter().find(|line| line["event"] == "start" && line["service"] == "web").unwrap();
+    let ended = first.iter().find(|line| line["event"] == "end" && line["service"] == "web").unwrap();
+    assert_eq!((&begun["tenant"], &begun["router"]), (&json!("corp"), &json!("branch")), "{begun}");
+    assert_eq!(ended["reason"], "closed", "{ended}");
+    assert!(ended["forward"]["packets"].as_u64().unwrap() >= 4, "{ended}");
+    assert!(ended["reverse"]["bytes"].as_u64().unwrap() > 100, "{ended}");
+    // Rotation: the file is renamed, and what comes next is in a new one.
+    std::fs::rename(&log, &rotated).unwrap();
+    assert!(poll(15, || {
+        ping(&lab, SERVER[0]);
+        lines(&log).iter().any(|line| line["event"] == "start")
+    }));
+    assert!(lines(&rotated).len() >= first.len());
+    router.interrupt();
 }

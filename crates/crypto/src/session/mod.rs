@@ -12,6 +12,7 @@
 mod end;
 mod inbound;
 mod keys;
+mod observer;
 mod outbound;
 
 use core::fmt;
@@ -23,6 +24,7 @@ use crate::hop::SALT_LENGTH;
 
 pub use end::End;
 pub use inbound::Unopened;
+pub use observer::Observer;
 pub use outbound::{Exhausted, PHASE_LIFETIME, PHASE_PACKETS};
 
 /// Bytes of a session's secret.

@@ -235,6 +235,24 @@ fn an_end_recognises_the_start_of_what_it_sealed() {
 }
 
 #[test]
+fn an_observer_opens_what_either_end_sealed_as_often_as_it_likes() {
+    for suite in Suite::ALL {
+        let (mut ingress, _) = ends(suite);
+        let observer = Observer::new(suite, &secret(1), Direction::Forward, &SALT);
+        for turn in 0..2 {
+            let sealed = seal(&mut ingress, b"header", b"payload", START);
+            for _ in 0..2 {
+                let mut block = sealed.clone();
+                let range = observer.open(b"header", &mut block).unwrap();
+                assert_eq!(&block[range], b"payload", "{suite:?} {turn}");
+            }
+            assert!(observer.open(b"other", &mut sealed.clone()).is_none());
+            ingress.turn(START).unwrap();
+        }
+    }
+}
+
+#[test]
 fn secrets_are_not_printed() {
     let (ingress, _) = ends(Suite::Aes256Gcm);
     assert_eq!(format!("{:?}", ingress.secret()), "SessionSecret(redacted)");

@@ -11,6 +11,7 @@
 //! any order. Verification and decryption lie between [`Header::parse`] and
 //! [`PayloadTlvs::parse`] and are not done here.
 
+mod carried;
 mod choices;
 mod header;
 mod header_tlvs;
@@ -19,6 +20,9 @@ mod relay;
 mod section;
 mod values;
 
+pub use carried::{
+    CARRIED_FLAGS, CARRIED_SEQUENCE, MAX_ASSOCIATED, associated, restore as restore_tcp, tcp_header_len,
+};
 pub use choices::{
     BFD_PORT, BLOCK_LEN, COOKIE, HEADER_LEN, IV_LEN, MAX_HEADER_LEN, MAX_NAME_LEN, MAX_PATHWAY_LEN,
     MAX_RELAYED_LEN, MAX_TLVS, SESSION_KEY_LEN, TAG_LEN, TIME_SLOT_SECONDS, TLV_HEADER_LEN, VERSION, tlv,

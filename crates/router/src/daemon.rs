@@ -44,7 +44,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let listener = Listener::bind(&options.socket)?;
     let metrics = options.metrics.map(metrics::bind).transpose()?;
     let (session_log, session_writer) =
-        options.session_log.clone().map(SessionLog::open).transpose()?.unzip();
+        options.session_log.clone().map(|file| SessionLog::open(file, clock)).transpose()?.unzip();
     let wanted = RouterPorts::of(&loaded);
     let ports = wanted.open().context("attach to the interfaces")?;
     fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up privileges")?;

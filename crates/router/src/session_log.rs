@@ -17,6 +17,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::api;
+use crate::clock::Clock;
 
 /// Lines that wait for the disk.
 const QUEUE: usize = 8192;
@@ -53,10 +54,10 @@ impl SessionLog {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub(crate) fn open(path: PathBuf) -> anyhow::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn open(path: PathBuf, clock: Clock) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let file = Output::open(&path).with_context(|| format!("open the session log {}", path.display()))?;
         let (lines, waiting) = sync_channel(QUEUE);
-        let thread = Builder::new().name("session-log".into()).spawn(move || write(file, &waiting))?;
+        let thread = Builder::new().name("session-log".into()).spawn(move || write(file, &waiting, clock))?;
         Ok((Self { lines }, thread))
     }
 
@@ -90,6 +91,14 @@ impl Output {
         std::fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
     }
 
+    /// Goes on in a new file when this one was renamed or removed.
+    fn follow(&mut self) -> io::Result<()> {
+        if !self.is_in_place() {
+            *self = Self::open(&self.path)?;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, line: &Line) -> io::Result<()> {
         serde_json::to_writer(&mut self.pending, line)?;
         self.pending.push(b'\n');
@@ -104,30 +113,27 @@ impl Output {
 }
 
 /// Writes until nobody has lines any more.
-fn write(mut output: Output, waiting: &Receiver<Line>) {
-    let mut failing = false;
+fn write(mut output: Output, waiting: &Receiver<Line>, clock: Clock) {
+    let (mut failing, mut flushed) = (false, clock.mono());
     loop {
         let received = waiting.recv_timeout(INTERVAL);
-        let result = match &received {
+        let mut result = match &received {
             Ok(line) => output.put(line),
-            Err(_) => output.flush(),
+            Err(_) => Ok(()),
         };
+        let due = clock.mono().since(flushed) >= INTERVAL;
+        if due || received.is_err() {
+            flushed = clock.mono();
+            result = result.and_then(|()| output.flush()).and_then(|()| output.follow());
+        }
         if let Err(error) = &result
             && !failing
         {
             warn!(%error, file = %output.path.display(), "the session log cannot be written");
         }
         failing = result.is_err();
-        match received {
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) if output.is_in_place() => {}
-            Err(RecvTimeoutError::Timeout) => match Output::open(&output.path) {
-                Ok(fresh) => output = fresh,
-                Err(error) => {
-                    warn!(%error, file = %output.path.display(), "the session log cannot be reopened")
-                }
-            },
-            Err(RecvTimeoutError::Disconnected) => return,
+        if let Err(RecvTimeoutError::Disconnected) = received {
+            return;
         }
     }
 }

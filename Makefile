@@ -61,7 +61,7 @@ clean: ## Remove what was built
 # ---- Check: `make test` is what CI runs, the fastest failures first
 
 .PHONY: test
-test: format layers scripts documents golden generated clippy units doc e2e licences ## Run everything that CI runs
+test: format layers scripts documents golden generated clippy units doc portable e2e licences ## Run everything that CI runs
 
 .PHONY: format
 format: ## Check the format of the code
@@ -108,6 +108,11 @@ units: ## Run unit, property, simulation, hostile-bytes and namespace tests of t
 doc: ## Build the documentation of the code
 	@tools/stage 'documentation of the code'
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: portable
+portable: ## Build for aarch64, and run there what depends on the machine
+	@tools/stage 'aarch64'
+	tools/portable
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real programs across fabrics in namespaces

@@ -358,6 +358,7 @@ pub(crate) fn limits(core: &Core) -> Vec<api::Limit> {
     };
     let mut limits: Vec<api::Limit> = core.engine.limits(core.clock.now()).iter().map(one).collect();
     limits.extend(core.engine.waypoints().iter().map(|usage| port_limit(snapshot.model(), usage)));
+    limits.extend(core.engine.nat_usage().map(|usage| nat_limit(&usage)));
     limits
 }
 
@@ -375,6 +376,22 @@ fn port_limit(model: &RouterModel, usage: &WaypointUsage) -> api::Limit {
         allowed: usage.given,
         refused: usage.exhausted,
         evicted: usage.evicted,
+    }
+}
+
+/// The limit of the ports that source NAT has of an address.
+fn nat_limit(usage: &NatUsage) -> api::Limit {
+    api::Limit {
+        scope: "nat".to_owned(),
+        name: Some(format!("{} {}", usage.address, usage.protocol)),
+        limit: "nat-ports".to_owned(),
+        unit: "endpoints".to_owned(),
+        most: Some(usage.capacity),
+        now: Some(usage.used + usage.resting),
+        peak: Some(usage.peak),
+        allowed: usage.given,
+        refused: usage.refused,
+        evicted: 0,
     }
 }
 

@@ -124,23 +124,16 @@ impl Pool {
                 }
             },
         };
-        self.hold(inside, port);
+        self.by_inside.insert(inside, port);
+        let fresh = Mapping { inside, sessions: 0, idle_since: Time::ZERO };
+        self.by_port.entry(port).or_insert(fresh).sessions += 1;
+        self.peak = self.peak.max(self.used());
         self.given += 1;
         let scarce = self.used() * 5 >= self.range.count() * 4;
         if scarce && !core::mem::replace(&mut self.warned, scarce) {
             return Given::Scarce(port);
         }
         Given::Port(port)
-    }
-
-    /// Notes a session that has a port.
-    pub(crate) fn hold(&mut self, inside: Inside, port: u16) {
-        self.by_inside.insert(inside, port);
-        self.by_port
-            .entry(port)
-            .or_insert(Mapping { inside, sessions: 0, idle_since: Time::ZERO })
-            .sessions += 1;
-        self.peak = self.peak.max(self.used());
     }
 
     /// The wanted port if it is free, else the next one that is.
@@ -189,6 +182,18 @@ impl Pool {
             }
         }
         self.warned &= self.used() * 2 >= self.range.count();
+    }
+
+    /// Follows tenants that are numbered anew; nobody takes up the ports of those that are gone.
+    fn renumber(&mut self, tenant: impl Fn(TenantId) -> Option<TenantId>) {
+        self.by_inside.clear();
+        for (&port, mapping) in &mut self.by_port {
+            let before = mapping.inside.tenant;
+            mapping.inside.tenant = before.and_then(&tenant);
+            if before.is_some() == mapping.inside.tenant.is_some() {
+                self.by_inside.insert(mapping.inside, port);
+            }
+        }
     }
 
     fn used(&self) -> u32 {
@@ -244,14 +249,25 @@ impl Nat {
         })
     }
 
-    /// Takes over what was counted before a change of configuration.
-    pub(crate) fn inherit(&mut self, before: &Self) {
-        for pool in &mut self.pools {
-            let same = |old: &&Pool| (old.address, old.protocol) == (pool.address, pool.protocol);
-            if let Some(old) = before.pools.iter().find(same) {
-                (pool.peak, pool.given, pool.refused) = (old.peak, old.given, old.refused);
+    /// Pools for the interfaces of another configuration. What is in use or rests stays so, under new
+    /// numbers of interfaces and tenants.
+    fn reconfigured(
+        mut self,
+        interfaces: &[Interface],
+        secret: u64,
+        tenant: impl Fn(TenantId) -> Option<TenantId>,
+    ) -> Self {
+        let mut next = Self::new(interfaces, secret);
+        for pool in &mut next.pools {
+            let same = |old: &Pool| (old.address, old.protocol) == (pool.address, pool.protocol);
+            if let Some(place) = self.pools.iter().position(same) {
+                let mut old = self.pools.swap_remove(place);
+                old.interface = pool.interface;
+                old.renumber(&tenant);
+                *pool = old;
             }
         }
+        next
     }
 
     pub(crate) fn usage(&self) -> impl Iterator<Item = NatUsage> + '_ {
@@ -309,18 +325,14 @@ impl Engine {
         }
     }
 
-    /// Pools for another configuration, with what sessions hold.
-    pub(crate) fn rebuild_nat(&mut self, interfaces: &[Interface]) {
-        let mut nat = Nat::new(interfaces, self.rng.next_u64());
-        nat.inherit(&self.nat);
-        for (_, session) in self.table.iter().filter(|(_, session)| is_translated(session)) {
-            let key = &session.leg(Side::Responder).key;
-            let Session { tenant, source_router, .. } = *session;
-            if let Some(pool) = nat.pool(key.interface, key.protocol, key.ipv6) {
-                pool.hold(Inside { tenant, source_router, end: session.original.remote }, key.local.port());
-            }
-        }
-        self.nat = nat;
+    /// Goes over to the interfaces of another configuration.
+    pub(crate) fn reconfigure_nat(
+        &mut self,
+        interfaces: &[Interface],
+        tenant: impl Fn(TenantId) -> Option<TenantId>,
+    ) {
+        let secret = self.rng.next_u64();
+        self.nat = core::mem::take(&mut self.nat).reconfigured(interfaces, secret, tenant);
     }
 
     /// How full the ports of source NAT are.

@@ -108,7 +108,7 @@ impl Engine {
         let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
-        self.rebuild_nat(&snapshot.model().interfaces);
+        self.reconfigure_nat(&snapshot.model().interfaces, |tenant| renumbering.tenant(tenant));
         let limits = snapshot.model().limits;
         self.first_packets.set_rate(limits.first_packets);
         self.peer_messages.set_rate(limits.first_packets);

@@ -200,6 +200,20 @@ fn identifiers_of_echoes_run_out_visibly_and_come_back() {
     assert_eq!(used(&scene).used, 1);
 }
 
+/// What was somebody's a moment ago is not given to another because a configuration was read again.
+#[test]
+fn a_reload_forgets_no_port_that_rests() {
+    let mut scene = Scene::new(2, false, None);
+    let first = scene.forward(0, &Packet::echo(scene.from(9, 65_000), scene.to(65_000), b"ping"));
+    assert_eq!(first[0].source.port(), 65_000);
+    // Unanswered, it ends after ten seconds, and its identifier rests for five.
+    scene.network.run(14_500);
+    let fabric = Fabric { source_nat: true, ..Fabric::default() };
+    scene.network.reload(scene.last, fabric.model(1));
+    let other = scene.forward(1, &Packet::echo(scene.from(8, 65_000), scene.to(65_000), b"ping"));
+    assert_ne!(other[0].source.port(), 65_000);
+}
+
 #[test]
 fn protocols_that_cannot_share_an_address_are_refused() {
     let mut scene = Scene::new(2, false, None);

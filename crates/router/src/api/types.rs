@@ -386,16 +386,16 @@ pub struct NatPorts {
 /// One limit, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// Whose: `router`, `tenant`, `peer`, `path`, or `source` for each source.
+    /// Whose: `router`, `tenant`, `peer`, `path`, `nat`, or `source` for each source.
     pub scope: String,
     /// The tenant or the peer; the path and its protocol on the wire; the busiest source, as `ADDRESS on
     /// INTERFACE`. Absent for the router, for sources without a tenant together, and when no source has
     /// anything.
     pub name: Option<String>,
     /// What is limited: `sessions`, `half-open`, `session-rate`, `first-packet-rate`,
-    /// `peer-message-rate`, `answer-rate` or `max-way-points`.
+    /// `peer-message-rate`, `answer-rate`, `max-way-points` or `nat-ports`.
     pub limit: String,
-    /// What the numbers count: `sessions`, `sessions/s` or `packets/s`.
+    /// What the numbers count: `sessions`, `sessions/s`, `packets/s` or `endpoints`.
     pub unit: String,
     /// The most there may be; absent when only the router's own limit holds.
     pub most: Option<u32>,

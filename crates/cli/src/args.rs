@@ -63,6 +63,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Write the packets of a running router to a pcapng file, or decode metadata in one.
     Capture(CaptureArgs),
+    /// Collect what somebody needs who is to help, in one file: no keys, no packets.
+    SupportBundle(SupportBundle),
     /// Raise and use laboratories in network namespaces.
     Lab {
         /// What to do.
@@ -464,6 +466,23 @@ pub struct CaptureArgs {
     /// Keys that verify and decrypt metadata.
     #[command(flatten)]
     pub keys: KeyArgs,
+}
+
+/// `fairway support-bundle`.
+#[derive(Debug, Args)]
+pub struct SupportBundle {
+    /// The router; one that is down leaves its part out.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// The file to write, a tar archive compressed with gzip.
+    #[arg(short, long, value_name = "FILE", default_value = "fairway-support.tar.gz", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// A configuration to put in; without it, the one the router says it runs on.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Leave out sessions and flows, which name hosts.
+    #[arg(long)]
+    pub no_sessions: bool,
 }
 
 /// The keys of a fabric.

@@ -16,6 +16,7 @@ mod lab;
 mod output;
 mod router;
 mod show;
+mod support;
 mod table;
 mod trace;
 mod units;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Outcome {
         Command::Release { json } => router::release(json),
         Command::Trace(args) => trace::run(&args),
         Command::Capture(args) => capture::run(args),
+        Command::SupportBundle(args) => support::run(&args),
         Command::Lab { command } => lab::run(command),
         Command::Completion { shell } => completion::run(shell),
         Command::Version => {

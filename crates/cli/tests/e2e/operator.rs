@@ -254,3 +254,36 @@ fn the_session_log_tells_how_sessions_began_and_ended() {
     assert!(lines(&rotated).len() >= first.len());
     router.interrupt();
 }
+
+/// What somebody gets who is to help: everything that is shown, and no key.
+#[test]
+fn a_support_bundle_has_what_is_shown_and_no_keys() {
+    let Some(lab) = Fabric::new(2).raise("bundle") else { return };
+    page(&lab, SERVER[0]);
+    let (bundle, out) = (lab.path("bundle.tar.gz"), lab.path("unpacked"));
+    fairway(&["support-bundle", "--socket", &lab.socket("branch"), "-o", &bundle]).ok();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&bundle).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "nobody else may read it");
+    let unpack = format!("mkdir -p {out} && tar -xzf {bundle} -C {out}");
+    lab.run("client", &["bash", "-c", &unpack]).ok();
+    let read = |name: &str| std::fs::read_to_string(format!("{out}/fairway-support/{name}")).unwrap();
+    let status: Value = serde_json::from_str(&read("show/status.json")).unwrap();
+    assert!(status.to_string().contains("branch"));
+    assert!(read("show/sessions.json").contains("10.2.0.10"));
+    assert!(read("configuration.json").contains("fairway:authority"));
+    assert!(read("machine/proc-version").contains("Linux"));
+    // No key file's content is in it, in any form that it is kept in.
+    let everything = format!("cat $(find {out} -type f)");
+    let everything = lab.run("client", &["bash", "-c", &everything]).ok().stdout;
+    for key in std::fs::read_dir(lab.path("keys")).unwrap().flatten() {
+        let text = std::fs::read_to_string(key.path()).unwrap();
+        let secret = text.lines().find(|line| !line.starts_with('#')).unwrap().trim().to_owned();
+        assert!(secret.len() >= 44 && !everything.contains(&secret), "{:?} is in the bundle", key.path());
+    }
+    // A router that is down leaves its part out, and nothing else.
+    lab.end_router("branch", "-TERM");
+    let config = lab.path("config.json");
+    let done =
+        fairway(&["support-bundle", "--socket", &lab.socket("branch"), "--config", &config, "-o", &bundle]);
+    assert!(done.text().contains("does not answer"), "{}", done.text());
+}

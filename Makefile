@@ -77,6 +77,7 @@ layers: ## Check that dependencies point down and that pure crates are pure
 scripts: ## Check the scripts
 	@tools/stage 'scripts'
 	tools/check-scripts
+	tools/check-unit
 
 .PHONY: documents
 documents: ## Check the links of the documents

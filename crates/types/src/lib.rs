@@ -9,6 +9,7 @@ pub mod ids;
 pub mod model;
 pub mod net;
 pub mod packet;
+pub mod steering;
 pub mod suite;
 pub mod time;
 
@@ -18,5 +19,6 @@ pub use ids::{InterfaceId, PathId, PeerId, RouteId, SecurityId, ServiceId, Sessi
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use net::{PortRange, Protocol, Tuple};
 pub use packet::{Batch, Checksum, Egress, Gso, GsoKind, Outlet, PacketBuf, Slot, Verdict};
+pub use steering::WorkerId;
 pub use suite::Suite;
 pub use time::{Now, Time};

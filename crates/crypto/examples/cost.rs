@@ -28,7 +28,7 @@ fn measure(name: &str, mut operation: impl FnMut()) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = Now { mono: Time::from_secs(100), unix: 1_800_000_100 };
     let key = PeerKey::from_bytes([7; 32]);
-    let mut sender = Sender::new(&key, "branch", "dc", [1; 16])?;
+    let sender = Sender::new(&key, "branch", "dc", [1; 16])?;
     let mut receiver = Receiver::new(key.clone(), "dc", "branch", 1_800_000_000);
     let keys = HopKeys::derive(&key, &[1; 16], "branch", "dc")?;
     let message = [0x5a; 300];

@@ -1,4 +1,10 @@
 //! The senders and receivers of all peers of a router.
+//!
+//! The workers of a router share them: a clone of a keyring is another handle to the same hops. What
+//! is sent takes no lock; what is received takes that of its peer while it is verified, so that no
+//! two workers accept the same packet.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fairway_types::PeerId;
 use thiserror::Error;
@@ -48,15 +54,25 @@ pub struct KeyringEntry {
 /// Both halves of a hop to one peer.
 #[derive(Debug)]
 struct Hop {
+    name: Box<str>,
     sender: Sender,
-    receiver: Receiver,
+    receiver: Mutex<Receiver>,
+}
+
+impl Hop {
+    /// A thread that panicked while it verified a packet left windows that are still right.
+    fn receiver(&self) -> MutexGuard<'_, Receiver> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The senders and receivers of all peers of a router.
-#[derive(Debug, Default)]
+///
+/// A clone shares the hops, but not which peers there are.
+#[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// By peer id.
-    hops: Vec<Option<Hop>>,
+    hops: Vec<Option<Arc<Hop>>>,
     /// Sorted by security id.
     by_security_id: Vec<(u32, PeerId)>,
 }
@@ -83,8 +99,8 @@ impl Keyring {
         started_unix: u64,
     ) -> Result<(), KeyringError> {
         let sender = Sender::new(&key, own, name, sender_salt)?;
-        let receiver = Receiver::new(key, own, name, started_unix);
-        self.insert_hop(peer, Hop { sender, receiver })
+        let receiver = Mutex::new(Receiver::new(key, own, name, started_unix));
+        self.insert_hop(peer, Hop { name: name.into(), sender, receiver })
     }
 
     /// Makes the keyring hold exactly `entries`, as after a change of configuration.
@@ -111,7 +127,7 @@ impl Keyring {
             next.insert(entry.peer, own, &entry.name, entry.key, entry.sender_salt, now_unix)?;
         }
         for (from, to) in kept {
-            let old = self.hops.get_mut(from.index()).and_then(Option::take);
+            let old = self.hops.get(from.index()).cloned().flatten();
             if let (Some(hop), Some(place)) = (old, next.hops.get_mut(to.index())) {
                 *place = Some(hop);
             }
@@ -123,7 +139,7 @@ impl Keyring {
     /// Removes the peers for which `keep` is false; it gets their id and name.
     pub fn retain(&mut self, mut keep: impl FnMut(PeerId, &str) -> bool) {
         for (peer, place) in (0u16..).map(PeerId).zip(&mut self.hops) {
-            if place.as_ref().is_some_and(|hop| !keep(peer, hop.receiver.peer())) {
+            if place.as_ref().is_some_and(|hop| !keep(peer, &hop.name)) {
                 *place = None;
             }
         }
@@ -133,7 +149,7 @@ impl Keyring {
 
     /// The receiver that a packet's TLV 16 names, and its peer.
     #[must_use]
-    pub fn receiver_by_id(&mut self, security_id: u32) -> Option<(PeerId, &mut Receiver)> {
+    pub fn receiver_by_id(&self, security_id: u32) -> Option<(PeerId, MutexGuard<'_, Receiver>)> {
         let index = self.by_security_id.binary_search_by_key(&security_id, |&(id, _)| id).ok()?;
         let &(_, peer) = self.by_security_id.get(index)?;
         Some((peer, self.receiver(peer)?))
@@ -141,14 +157,14 @@ impl Keyring {
 
     /// The receiver for a peer.
     #[must_use]
-    pub fn receiver(&mut self, peer: PeerId) -> Option<&mut Receiver> {
-        self.hops.get_mut(peer.index())?.as_mut().map(|hop| &mut hop.receiver)
+    pub fn receiver(&self, peer: PeerId) -> Option<MutexGuard<'_, Receiver>> {
+        self.hops.get(peer.index())?.as_ref().map(|hop| hop.receiver())
     }
 
     /// The sender to a peer.
     #[must_use]
-    pub fn sender(&mut self, peer: PeerId) -> Option<&mut Sender> {
-        self.hops.get_mut(peer.index())?.as_mut().map(|hop| &mut hop.sender)
+    pub fn sender(&self, peer: PeerId) -> Option<&Sender> {
+        self.hops.get(peer.index())?.as_ref().map(|hop| &hop.sender)
     }
 
     /// How many peers the keyring holds.
@@ -165,16 +181,16 @@ impl Keyring {
 
     fn insert_hop(&mut self, peer: PeerId, hop: Hop) -> Result<(), KeyringError> {
         if let Some(first) = self.name_of(peer) {
-            return Err(KeyringError::SamePeer { first: first.into(), second: hop.receiver.peer().into() });
+            return Err(KeyringError::SamePeer { first: first.into(), second: hop.name.into() });
         }
-        let id = hop.receiver.security_id();
+        let id = hop.receiver().security_id();
         let index = match self.by_security_id.binary_search_by_key(&id, |&(id, _)| id) {
             Err(index) => index,
             Ok(taken) => {
                 let first = self.by_security_id.get(taken).and_then(|&(_, other)| self.name_of(other));
                 return Err(KeyringError::Collision {
                     first: first.unwrap_or_default().into(),
-                    second: hop.receiver.peer().into(),
+                    second: hop.name.into(),
                 });
             }
         };
@@ -183,20 +199,20 @@ impl Keyring {
             self.hops.resize_with(peer.index() + 1, || None);
         }
         if let Some(place) = self.hops.get_mut(peer.index()) {
-            *place = Some(hop);
+            *place = Some(Arc::new(hop));
         }
         Ok(())
     }
 
     fn name_of(&self, peer: PeerId) -> Option<&str> {
-        self.hops.get(peer.index())?.as_ref().map(|hop| hop.receiver.peer())
+        self.hops.get(peer.index())?.as_ref().map(|hop| &*hop.name)
     }
 
     /// Where the hop that `entry` leaves unchanged is kept now.
     fn position_of(&self, own: &str, entry: &KeyringEntry) -> Option<PeerId> {
         (0u16..).map(PeerId).zip(&self.hops).find_map(|(peer, hop)| {
-            let receiver = &hop.as_ref()?.receiver;
-            (receiver.peer() == entry.name && receiver.is_for(own, &entry.key)).then_some(peer)
+            let hop = hop.as_ref()?;
+            (*hop.name == *entry.name && hop.receiver().is_for(own, &entry.key)).then_some(peer)
         })
     }
 }

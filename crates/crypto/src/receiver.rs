@@ -159,6 +159,27 @@ impl Receiver {
         Ok(Accepted { keys: &current.keys, new_salt: current.accepted == 1 })
     }
 
+    /// Verifies once more what [`Self::accept`] accepted a moment ago on behalf of another worker: its
+    /// sequence number is used up already.
+    ///
+    /// # Errors
+    /// [`Refused::BadTag`], also when its key salt was forgotten meanwhile.
+    pub fn recognise(
+        &self,
+        salt: &[u8; SALT_LENGTH],
+        signed: &[u8],
+        tag: &[u8; TAG_LENGTH],
+        now: Now,
+    ) -> Result<Accepted<'_>, Refused> {
+        let packet =
+            Packet { sequence: 0, signed, tag, unix: now.unix, not_before_slot: self.not_before_slot };
+        let previous = self.previous.iter().flatten().map(|previous| &previous.generation);
+        let mut generations = self.current.iter().chain(previous);
+        let generation = generations.find(|generation| generation.salt == *salt).ok_or(Refused::BadTag)?;
+        packet.verify(&generation.keys)?;
+        Ok(Accepted { keys: &generation.keys, new_salt: false })
+    }
+
     /// Accepts a packet of an older salt. Should it be signed later than everything under the newer
     /// one, then the order was mistaken, and it becomes the current one again.
     fn accept_previous(

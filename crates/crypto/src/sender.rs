@@ -1,5 +1,7 @@
 //! The sending half of a hop.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::hop::{CryptoError, HopKeys, SALT_LENGTH, security_id};
 use crate::peer_key::PeerKey;
 
@@ -8,7 +10,7 @@ use crate::peer_key::PeerKey;
 pub struct Sender {
     security_id: u32,
     salt: [u8; SALT_LENGTH],
-    next_sequence: u64,
+    next_sequence: AtomicU64,
     keys: HopKeys,
 }
 
@@ -22,7 +24,7 @@ impl Sender {
         Ok(Self {
             security_id: security_id(peer, own),
             salt,
-            next_sequence: 0,
+            next_sequence: AtomicU64::new(0),
             keys: HopKeys::derive(key, &salt, own, peer)?,
         })
     }
@@ -39,11 +41,9 @@ impl Sender {
         &self.salt
     }
 
-    /// The value of TLV 0x8005 for the next packet; each call returns one more.
-    pub const fn next_sequence(&mut self) -> u64 {
-        let sequence = self.next_sequence;
-        self.next_sequence = sequence.wrapping_add(1);
-        sequence
+    /// The value of TLV 0x8005 for the next packet; each call returns one more, whoever calls.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The keys to encrypt and sign with.

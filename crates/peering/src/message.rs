@@ -27,7 +27,7 @@ pub(crate) struct Incoming {
 }
 
 /// Writes and signs a message. Gives its length, or `None` if `out` is too small.
-pub(crate) fn write(now: Now, sender: &mut Sender, message: &Outgoing<'_>, out: &mut [u8]) -> Option<usize> {
+pub(crate) fn write(now: Now, sender: &Sender, message: &Outgoing<'_>, out: &mut [u8]) -> Option<usize> {
     let header = HeaderTlvs {
         security_id: Some(sender.security_id()),
         key_salt: Some(*sender.salt()),
@@ -69,7 +69,7 @@ fn write_encrypted(
 }
 
 /// Verifies and reads a message, which is decrypted in place.
-pub(crate) fn read(now: Now, keyring: &mut Keyring, bytes: &mut [u8]) -> Result<Incoming, DropReason> {
+pub(crate) fn read(now: Now, keyring: &Keyring, bytes: &mut [u8]) -> Result<Incoming, DropReason> {
     let header = Header::parse(bytes).map_err(unreadable)?;
     let (header_len, metadata_len) = (header.header_len(), header.metadata_len());
     let tlvs = HeaderTlvs::parse(header.header_tlvs()).map_err(unreadable)?;
@@ -81,7 +81,7 @@ pub(crate) fn read(now: Now, keyring: &mut Keyring, bytes: &mut [u8]) -> Result<
     if signed.len() < metadata_len {
         return Err(DropReason::MetadataLength);
     }
-    let (peer, receiver) = keyring.receiver_by_id(security_id).ok_or(DropReason::UnknownSecurityId)?;
+    let (peer, mut receiver) = keyring.receiver_by_id(security_id).ok_or(DropReason::UnknownSecurityId)?;
     let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(unbelievable)?;
     let section = signed.get_mut(header_len..metadata_len).ok_or(DropReason::MetadataLength)?;
     let section = if tlvs.metadata_encrypted { decrypt(accepted.keys, section)? } else { section };

@@ -157,7 +157,7 @@ impl Peering {
     pub fn handle_message(
         &mut self,
         now: Now,
-        keyring: &mut Keyring,
+        keyring: &Keyring,
         local: IpAddr,
         remote: IpAddr,
         udp_payload: &mut [u8],
@@ -188,7 +188,7 @@ impl Peering {
 
     /// Writes a message that is due by `now` into `out`, if there is one. `out` has
     /// [`crate::MAX_MESSAGE_LEN`] bytes: what does not fit, or whose peer has no key, is not sent.
-    pub fn poll_transmit(&mut self, now: Now, keyring: &mut Keyring, out: &mut [u8]) -> Option<Transmit> {
+    pub fn poll_transmit(&mut self, now: Now, keyring: &Keyring, out: &mut [u8]) -> Option<Transmit> {
         for _ in 0..self.paths.len() {
             let index = self.cursor % self.paths.len();
             let path = self.paths.get_mut(index)?;

@@ -138,13 +138,7 @@ mod tests {
         assert!(buffer.fill(&segment));
         headers::push_ip(&mut buffer, &to, Protocol::TCP, 64, 0).unwrap();
         headers::finish(&mut buffer, 20, &to).unwrap();
-        Slot {
-            packet: buffer,
-            interface: InterfaceId(0),
-            checksum: Checksum::Unverified,
-            gso: None,
-            verdict: Verdict::Pending,
-        }
+        Slot::new(buffer)
     }
 
     fn is_valid(slot: &Slot, protocol: Protocol) -> bool {

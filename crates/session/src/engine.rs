@@ -6,15 +6,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fairway_crypto::Keyring;
 use fairway_peering::Peering;
 use fairway_policy::Snapshot;
 use fairway_types::{
-    Batch, Counter, Counters, DropReason, Egress, InterfaceId, Now, Outlet, PathId, PeerId, Protocol, Slot,
-    Time, Verdict,
+    Batch, Counter, Counters, DropReason, InterfaceId, Now, Outlet, PacketBuf, PathId, PeerId, Protocol,
+    Slot, Time, Verdict,
 };
 use fairway_wire::ParseError;
 use fairway_wire::ip::{self, Parsed};
@@ -33,6 +33,7 @@ use crate::nat::Nat;
 use crate::path::Path;
 use crate::record::Records;
 use crate::session::{Session, Side};
+use crate::shard::{Audience, Exceptions, Holds, Notice, Placement, Shard, Shared};
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
 use crate::vault::Vault;
@@ -50,7 +51,7 @@ const EVENTS: usize = 1024;
 const GROUP: usize = 64;
 
 /// A packet before it is decided.
-struct Arrival {
+pub(crate) struct Arrival {
     parsed: Result<Parsed, ParseError>,
     hint: Hint,
 }
@@ -74,11 +75,15 @@ pub struct Engine {
     pub(crate) ledger: Ledger,
     pub(crate) openings: Openings,
     /// Ports that sessions take where they leave the fabric.
-    pub(crate) nat: Nat,
+    pub(crate) nat: Arc<Mutex<Nat>>,
     /// Keys of protected sessions.
     pub(crate) vault: Vault,
-    /// Tells apart counters of senders that share the keys of a session.
-    pub(crate) worker: u8,
+    /// Which of several workers it is.
+    pub(crate) shard: Shard,
+    pub(crate) exceptions: Arc<Exceptions>,
+    pub(crate) placements: VecDeque<Placement>,
+    pub(crate) notices: VecDeque<(Audience, Notice)>,
+    pub(crate) holds: Holds,
     /// The wall clock when this engine started, in seconds.
     pub(crate) started_unix: u64,
     pub(crate) first_packets: Budget,
@@ -108,17 +113,34 @@ impl Engine {
     /// must differ at each start; peers learn from it that sessions were lost.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, keyring: Keyring, seed: [u8; 32], boot_id: u64, now: Now) -> Self {
+        let secret = ChaCha12Rng::from_seed(seed).next_u64();
+        let shared = Shared::new(snapshot.model(), keyring, secret);
+        Self::of_several(snapshot, shared, Shard::ALONE, seed, boot_id, now)
+    }
+
+    /// An engine for one of several workers that share a router: each needs its own `seed`, all have
+    /// the `boot_id`.
+    #[must_use]
+    pub fn of_several(
+        snapshot: Arc<Snapshot>,
+        shared: Shared,
+        shard: Shard,
+        seed: [u8; 32],
+        boot_id: u64,
+        now: Now,
+    ) -> Self {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let model = snapshot.model();
-        let limits = model.limits;
+        let limits = shard.limits(&model.limits);
         let table = Table::new(limits.sessions, rng.next_u64());
         let wheel = Wheel::new(table.capacity(), now.mono);
         let counts = (model.tenants.len(), model.peers.len());
-        let ledger = Ledger::new(now.mono, &limits, &model.quotas, counts, rng.next_u64());
+        let ledger = Ledger::new(now.mono, &limits, &shard.quotas(&model.quotas), counts, rng.next_u64());
         let mut peering_seed = [0; 32];
         rng.fill_bytes(&mut peering_seed);
-        let share = Path::share(model);
-        let paths = model.paths.iter().map(|path| Path::new(path, share, rng.next_u64())).collect();
+        let expected = Path::expected(model, limits.sessions);
+        let path = |path| Path::new(path, shard.waypoints(path), expected, rng.next_u64());
+        let paths = model.paths.iter().map(path).collect();
         let mtus =
             model.interfaces.iter().map(|interface| interface.mtu.map_or(DEFAULT_MTU, u32::from)).collect();
         Self {
@@ -127,16 +149,20 @@ impl Engine {
             first_packets: Budget::new(limits.first_packets, now.mono),
             peer_messages: Budget::new(limits.first_packets, now.mono),
             answers: Budget::new(limits.answers, now.mono),
-            keyring,
+            keyring: shared.keyring,
             table,
             wheel,
             paths,
             mtus,
             ledger,
             openings: Openings::new(limits.half_open),
-            nat: Nat::new(&model.interfaces, rng.next_u64()),
+            nat: shared.nat,
             vault: Vault::default(),
-            worker: 0,
+            shard,
+            exceptions: shared.exceptions,
+            placements: VecDeque::new(),
+            notices: VecDeque::new(),
+            holds: Holds::default(),
             started_unix: now.unix,
             rng,
             counters: Counters::default(),
@@ -146,7 +172,7 @@ impl Engine {
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
-            segment: Some(Box::new(new_slot())),
+            segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(usize::from(u16::MAX))))),
             snapshot,
         }
     }
@@ -180,7 +206,7 @@ impl Engine {
     }
 
     #[inline]
-    fn arrival(&self, packet: &Slot) -> Arrival {
+    pub(crate) fn arrival(&self, packet: &Slot) -> Arrival {
         let parsed = ip::parse(packet.packet.bytes());
         let hint = match &parsed {
             Ok(parsed) => self.table.hint(&FlowKey::of_packet(packet.interface, parsed)),
@@ -190,8 +216,9 @@ impl Engine {
     }
 
     fn account(&mut self, group: &[Slot]) {
-        let (mut forwarded, mut bytes) = (0, 0);
+        let (mut forwarded, mut bytes, mut taken) = (0, 0, 0);
         for packet in group {
+            taken += u64::from(packet.handed > 0);
             match packet.verdict {
                 Verdict::Forward(_) => {
                     forwarded += 1;
@@ -199,16 +226,18 @@ impl Engine {
                 }
                 Verdict::Punt => self.counters.increment(Counter::PacketsPunted),
                 Verdict::Consumed => self.counters.increment(Counter::PacketsConsumed),
+                Verdict::HandOver(_) => self.counters.increment(Counter::PacketsHandedOver),
                 Verdict::Drop(_) | Verdict::Pending => {}
             }
         }
-        self.counters.add(Counter::PacketsReceived, group.len() as u64);
+        self.counters.add(Counter::PacketsReceived, group.len() as u64 - taken);
+        self.counters.add(Counter::PacketsTakenOver, taken);
         self.counters.add(Counter::PacketsForwarded, forwarded);
         self.counters.add(Counter::BytesForwarded, bytes);
     }
 
     #[inline]
-    fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Now,
         packet: &mut Slot,
@@ -227,6 +256,9 @@ impl Engine {
         let key = FlowKey::of_packet(packet.interface, parsed);
         if parsed.fragment != ip::Fragment::No {
             return self.drop_packet(now, packet, Some(key), DropReason::Fragment);
+        }
+        if self.holds_back(&key, packet) {
+            return Verdict::Consumed;
         }
         let result = match self.table.find_near(arrival.hint, &key) {
             Some((index, side)) => self.established(now, index, side, packet, parsed, outlet),
@@ -276,28 +308,40 @@ impl Engine {
             segment.packet.clear();
             segment.interface = packet.interface;
             segment.checksum = fairway_types::Checksum::Valid;
+            (segment.handed, segment.genuine) = (packet.handed, false);
             let Ok(length) = whole.emit(number, segment.packet.spare_mut()) else {
                 return Err(DropReason::MalformedTransport);
             };
             segment.packet.set_len(length);
             let arrival = self.arrival(segment);
             segment.verdict = self.receive(now, segment, &arrival, outlet);
-            if let Verdict::Forward(egress) = segment.verdict {
-                self.emit_copy(now, segment, egress, outlet);
+            if matches!(segment.verdict, Verdict::Forward(_) | Verdict::HandOver(_)) {
+                self.emit_copy(now, segment, outlet);
             }
         }
         Ok(())
     }
 
-    fn emit_copy(&mut self, now: Now, packet: &Slot, egress: Egress, outlet: &mut Outlet<'_>) {
+    /// Sends a packet that is not one of the batch, or hands it over.
+    pub(crate) fn emit_copy(&mut self, now: Now, packet: &Slot, outlet: &mut Outlet<'_>) {
         let fits = outlet.emit().is_some_and(|out| {
-            out.interface = egress.interface;
+            out.interface = match packet.verdict {
+                Verdict::Forward(egress) => egress.interface,
+                _ => packet.interface,
+            };
             out.checksum = packet.checksum;
             out.verdict = packet.verdict;
+            out.gso = packet.gso;
+            (out.handed, out.genuine) = (packet.handed, packet.genuine);
             out.packet.fill(packet.packet.bytes())
         });
         if fits {
-            self.counters.increment(Counter::PacketsEmitted);
+            let handed = matches!(packet.verdict, Verdict::HandOver(_));
+            self.counters.increment(if handed {
+                Counter::PacketsHandedOver
+            } else {
+                Counter::PacketsEmitted
+            });
         } else {
             outlet.unemit();
             self.drops.record(now.mono, DropReason::OutputFull, packet.interface, None, packet.packet.len());
@@ -307,6 +351,7 @@ impl Engine {
     /// Does what is due: sessions expire, peers are told and watched, announcements go out.
     pub fn handle_timeout(&mut self, now: Now, batch: &mut Batch) {
         let mut outlet = batch.outlet();
+        self.release_overdue(now, &mut outlet);
         self.expire(now);
         self.peering_timeout(now, &mut outlet);
         self.announce(now, &mut outlet);
@@ -369,7 +414,9 @@ impl Engine {
             return Some(Time::ZERO);
         }
         let announcement = self.announcements.peek().map(|Reverse((due, ..))| *due);
-        [self.wheel.next_deadline(), self.peering.poll_timeout(), announcement].into_iter().flatten().min()
+        let peering = self.shard.leads().then(|| self.peering.poll_timeout()).flatten();
+        let due = [self.wheel.next_deadline(), peering, announcement, self.holds.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// The next thing an operator should hear of.
@@ -393,6 +440,9 @@ impl Engine {
         })?;
         self.enter_books(now, index);
         self.wheel.schedule(index, deadline);
+        for side in Side::BOTH {
+            self.place(now, session.leg(side), side);
+        }
         self.counters.increment(Counter::SessionsCreated);
         self.record_begin(now, index);
         Ok(index)
@@ -403,6 +453,9 @@ impl Engine {
         let session = self.table.remove(index)?;
         self.record_end(now, &session, why);
         self.wheel.cancel(index);
+        for side in Side::BOTH {
+            self.displace(&session.leg(side).key);
+        }
         self.leave_books(&session);
         self.vault.remove(session.protection);
         self.release_ports(now, session.leg(Side::Responder));
@@ -438,16 +491,5 @@ impl Engine {
     pub(crate) fn own_address(&self, interface: InterfaceId, ipv6: bool) -> Option<core::net::IpAddr> {
         let interface = self.snapshot.model().interface(interface)?;
         interface.addresses.iter().map(|a| a.address.addr()).find(|address| address.is_ipv6() == ipv6)
-    }
-}
-
-/// A slot of the engine's own.
-fn new_slot() -> Slot {
-    Slot {
-        packet: fairway_types::PacketBuf::with_capacity(u16::MAX as usize),
-        interface: InterfaceId(0),
-        checksum: fairway_types::Checksum::Unverified,
-        gso: None,
-        verdict: Verdict::Pending,
     }
 }

@@ -66,6 +66,9 @@ impl Engine {
         if parsed.icmp == Some(IcmpKind::Error) {
             return self.icmp_error(now, packet, parsed, outlet);
         }
+        if let Some(worker) = self.elsewhere(packet, key, parsed) {
+            return Ok(Verdict::HandOver(worker));
+        }
         if self.snapshot.is_own_address(parsed.destination) && !self.is_host(packet.interface) {
             return self.waypoint_packet(now, packet, parsed, outlet);
         }
@@ -205,8 +208,11 @@ impl Engine {
         match self.liveness(path) {
             Liveness::Up => Ok((Standing::Sure, Way::Path(path))),
             Liveness::Unknown => Ok((Standing::Perhaps, Way::Path(path))),
+            Liveness::Held => Ok((Standing::Perhaps, Way::Path(path))),
             // Held down after it came back: better than nothing.
-            Liveness::Down if self.peering.is_alive(path) => Ok((Standing::Perhaps, Way::Path(path))),
+            Liveness::Down if self.shard.leads() && self.peering.is_alive(path) => {
+                Ok((Standing::Perhaps, Way::Path(path)))
+            }
             Liveness::Down => Err(DropReason::PathDown),
         }
     }
@@ -287,7 +293,7 @@ impl Engine {
                 self.host_leg(now, original, interface, next_hop, admission.tenant, source_router)?
             }
             Way::Path(path) => {
-                self.waypoint_leg(now, path, original.protocol, protection.is_some(), epoch, preferred)?
+                self.waypoint_leg(now, path, original, protection.is_some(), epoch, preferred)?
             }
         };
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
@@ -355,16 +361,21 @@ impl Engine {
 
     /// A leg to a peer, with a fresh pair of waypoint ports: TCP as TCP or as UDP, all else as UDP. The
     /// last pairs are for the `preferred`.
+    ///
+    /// The pair is of the class of the original flow if there is one, so that at both routers one
+    /// worker has both flows of the session; else of one that steers answers here.
     pub(crate) fn waypoint_leg(
         &mut self,
         now: Now,
         path_id: PathId,
-        protocol: Protocol,
+        original: &FlowKey,
         protected: bool,
         epoch: u32,
         preferred: bool,
     ) -> Result<Leg, DropReason> {
-        let protocol = self.check_ports(now, path_id, protocol, protected, preferred)?;
+        let protocol = self.check_ports(now, path_id, original.protocol, protected, preferred)?;
+        let class = original.class();
+        let shard = self.shard;
         let Self { snapshot, table, paths, .. } = self;
         let (Some(model), Some(path)) = (snapshot.model().path(path_id), paths.get_mut(path_id.index()))
         else {
@@ -377,8 +388,15 @@ impl Engine {
             protocol,
             ipv6: model.local.is_ipv6(),
         };
-        let in_use = |pair: Pair| table.find(&key(pair)).is_some();
-        if let Ok(pair) = path.pool(protocol).allocate(now.mono, preferred, in_use) {
+        let pool = path.pool(protocol);
+        let fits = |pair: Pair, right: &dyn Fn(&FlowKey) -> bool| {
+            let key = key(pair);
+            right(&key) && table.find(&key).is_none()
+        };
+        let pair = pool
+            .allocate(now.mono, preferred, |pair| fits(pair, &|key| key.class() == class))
+            .or_else(|_| pool.allocate(now.mono, preferred, |pair| fits(pair, &|key| shard.is_home_of(key))));
+        if let Ok(pair) = pair {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }
         Err(self.exhausted(now, path_id, protocol))

@@ -3,7 +3,7 @@
 use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fairway_types::{InterfaceId, Protocol, Tuple};
+use fairway_types::{InterfaceId, Protocol, Tuple, steering};
 use fairway_wire::ip::{Parsed, Version};
 
 /// One end of a flow: an address and a port, 18 bytes. IPv4 is kept as an IPv4-mapped address.
@@ -105,6 +105,13 @@ impl FlowKey {
             destination: SocketAddr::new(self.local.ip(self.ipv6), self.local.port),
             protocol: self.protocol,
         }
+    }
+
+    /// The class that steers its packets to a worker.
+    #[inline]
+    pub(crate) fn class(&self) -> u8 {
+        let ports = (self.remote.port, self.local.port);
+        steering::class(&self.remote.address, &self.local.address, ports, self.protocol)
     }
 
     /// The key of the opposite direction on the same interface.

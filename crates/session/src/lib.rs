@@ -13,6 +13,8 @@
 //! Payload is sealed where a session enters the fabric and opened where it leaves (`protect`, `vault`);
 //! protected TCP travels as UDP (`carry`).
 //!
+//! Several engines can share a router (`shard`): each has its own sessions.
+//!
 //! Time, randomness and configuration are arguments. Nothing allocates per packet.
 //!
 //! [`svr-wire`, section 5]: https://datatracker.ietf.org/doc/draft-menon-svr/
@@ -47,6 +49,7 @@ mod rewrite;
 mod room;
 mod seal;
 mod session;
+mod shard;
 mod table;
 mod tcp;
 mod tell;
@@ -58,10 +61,12 @@ pub use drops::{DropExample, DropRecord};
 pub use engine::Engine;
 pub use event::Event;
 pub use limits::{Limit, LimitKind, LimitScope, LimitView};
+pub use liveness::Liveness;
 pub use nat::NatUsage;
 pub use path::WaypointUsage;
 pub use record::SessionRecord;
 pub use reload::Applied;
 pub use session::{Side, Uuid};
+pub use shard::{Audience, Flow, Notice, Placement, Shard, Shared};
 pub use tcp::TcpPhase;
 pub use view::{LegView, ProtectionView, SessionFilter, SessionRole, SessionView};

@@ -14,13 +14,18 @@ use crate::event::Event;
 use crate::headers;
 use crate::key::FlowKey;
 use crate::session::Side;
+use crate::shard::{Audience, Notice};
 
 /// What is known of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Liveness {
+pub enum Liveness {
     /// Nothing yet: sessions may use it, but any path known to be up is better.
     Unknown,
+    /// Sessions may use it.
     Up,
+    /// It came back only now: better than nothing.
+    Held,
+    /// Sessions may not use it.
     Down,
 }
 
@@ -43,17 +48,21 @@ impl Engine {
         let range = usize::from(parsed.payload_offset)..parsed.payload_end as usize;
         let payload = packet.packet.bytes_mut().get_mut(range).unwrap_or_default();
         let (local, remote) = (parsed.destination, parsed.source);
-        self.peering.handle_message(now, &mut self.keyring, local, remote, payload)?;
+        self.peering.handle_message(now, &self.keyring, local, remote, payload)?;
         self.peering_events();
         Ok(Verdict::Consumed)
     }
 
-    /// Sends what is due to peers, and takes note of what happened to them.
+    /// Sends what is due to peers, and takes note of what happened to them. Where several workers share
+    /// the router, the first does that for all.
     pub(crate) fn peering_timeout(&mut self, now: Now, outlet: &mut Outlet<'_>) {
+        if !self.shard.leads() {
+            return;
+        }
         self.peering.handle_timeout(now);
         while outlet.room() > 0 {
             let mut payload = [0; MAX_MESSAGE_LEN];
-            let Some(transmit) = self.peering.poll_transmit(now, &mut self.keyring, &mut payload) else {
+            let Some(transmit) = self.peering.poll_transmit(now, &self.keyring, &mut payload) else {
                 break;
             };
             self.send_peer_message(transmit.path, &payload[..transmit.len.min(MAX_MESSAGE_LEN)], outlet);
@@ -86,9 +95,45 @@ impl Engine {
                     self.set_liveness(path, Liveness::Down);
                     self.report(Event::PathDown(path));
                 }
-                PeeringEvent::PeerRestarted(peer) => self.peer_restarted(peer),
+                PeeringEvent::PeerRestarted(peer) => {
+                    self.publish_restart(peer);
+                    self.peer_restarted(peer);
+                }
             }
         }
+        self.publish_paths();
+    }
+
+    fn publish_restart(&mut self, peer: PeerId) {
+        let path = self.snapshot.model().paths_to(peer).next().map(|(_, path)| (path.local, path.remote));
+        if let Some((local, remote)) = path.filter(|_| !self.shard.is_alone()) {
+            self.notices.push_back((Audience::Others, Notice::PeerRestarted { local, remote }));
+        }
+    }
+
+    /// Tells other workers how paths are, where that has changed.
+    fn publish_paths(&mut self) {
+        if self.shard.is_alone() {
+            return;
+        }
+        for (id, path) in (0u16..).map(PathId).zip(&mut self.paths) {
+            let liveness = match path.liveness {
+                Liveness::Down if self.peering.is_alive(id) => Liveness::Held,
+                other => other,
+            };
+            if path.published.replace(liveness) != Some(liveness)
+                && let Some(model) = self.snapshot.model().path(id)
+            {
+                let (local, remote) = (model.local, model.remote);
+                self.notices.push_back((Audience::Others, Notice::Path { local, remote, liveness }));
+            }
+        }
+    }
+
+    /// Tells other workers anew how all paths are, as when they have gone over to another configuration.
+    pub fn publish_all_paths(&mut self) {
+        self.paths.iter_mut().for_each(|path| path.published = None);
+        self.publish_paths();
     }
 
     fn set_liveness(&mut self, path: PathId, liveness: Liveness) {
@@ -99,7 +144,7 @@ impl Engine {
 
     /// The peer lost its sessions: those that lead to it are told again, at once; those that came
     /// from it answer with metadata until it is the initiator's turn.
-    fn peer_restarted(&mut self, peer: PeerId) {
+    pub(crate) fn peer_restarted(&mut self, peer: PeerId) {
         let mut count = 0;
         for index in 0..self.table.capacity() as u32 {
             let Some(session) = self.table.get(index) else { continue };

@@ -91,7 +91,7 @@ mod tests {
         let mut packet = PacketBuf::with_capacity(200);
         assert!(packet.fill(&bytes));
         let (interface, checksum) = (InterfaceId(0), Checksum::Unverified);
-        Slot { packet, interface, checksum, gso: None, verdict: Verdict::Pending }
+        Slot { interface, checksum, ..Slot::new(packet) }
     }
 
     fn clamped(options: &[u8], limit: usize) -> (bool, Vec<u8>) {

@@ -10,11 +10,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use core::hash::BuildHasher;
 use fairway_types::model::Interface;
 use fairway_types::{DropReason, InterfaceId, Now, PortRange, Protocol, TenantId, Time};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use rand_core::RngCore;
 
 use crate::engine::Engine;
 use crate::event::Event;
@@ -30,7 +30,8 @@ const REST_ECHO: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Inside {
     pub(crate) tenant: Option<TenantId>,
-    pub(crate) source_router: u16,
+    /// Stands for the name of the router where the session entered the fabric, the same for all workers.
+    pub(crate) source_router: u64,
     pub(crate) end: End,
 }
 
@@ -216,10 +217,12 @@ impl Pool {
     }
 }
 
-/// The ports of all addresses.
+/// The ports of all addresses. All workers of a router share them: an inside endpoint has one port,
+/// whoever has its sessions.
 #[derive(Default)]
 pub(crate) struct Nat {
     pools: Vec<Pool>,
+    secret: u64,
 }
 
 impl Nat {
@@ -234,19 +237,18 @@ impl Nat {
                 }
             }
         }
-        Self { pools }
+        Self { pools, secret }
     }
 
-    /// The pool that sessions of a protocol that leave by an interface take from.
-    pub(crate) fn pool(
-        &mut self,
-        interface: InterfaceId,
-        protocol: Protocol,
-        ipv6: bool,
-    ) -> Option<&mut Pool> {
-        self.pools.iter_mut().find(|pool| {
-            pool.interface == interface && pool.protocol == protocol && pool.address.is_ipv6() == ipv6
-        })
+    /// What stands for the name of a router.
+    fn router(&self, name: &str) -> u64 {
+        FixedState::with_seed(self.secret).hash_one(name)
+    }
+
+    /// The pool of an address. Not of an interface: not all workers go over to other numbers of
+    /// interfaces at once.
+    fn pool(&mut self, address: IpAddr, protocol: Protocol) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| pool.address == address && pool.protocol == protocol)
     }
 
     /// Pools for the interfaces of another configuration. What is in use or rests stays so, under new
@@ -254,10 +256,9 @@ impl Nat {
     fn reconfigured(
         mut self,
         interfaces: &[Interface],
-        secret: u64,
         tenant: impl Fn(TenantId) -> Option<TenantId>,
     ) -> Self {
-        let mut next = Self::new(interfaces, secret);
+        let mut next = Self::new(interfaces, self.secret);
         for pool in &mut next.pools {
             let same = |old: &Pool| (old.address, old.protocol) == (pool.address, pool.protocol);
             if let Some(place) = self.pools.iter().position(same) {
@@ -292,8 +293,13 @@ impl Engine {
             return Ok(key);
         };
         let address = element.nat_address(key.ipv6).ok_or(DropReason::NatProtocol)?;
-        let pool = self.nat.pool(interface, key.protocol, key.ipv6).ok_or(DropReason::NatProtocol)?;
-        let port = match pool.allocate(now.mono, Inside { tenant, source_router, end: original.remote }) {
+        let given = {
+            let mut nat = self.nat();
+            let source_router = nat.router(self.names.name(source_router));
+            let pool = nat.pool(address, key.protocol).ok_or(DropReason::NatProtocol)?;
+            pool.allocate(now.mono, Inside { tenant, source_router, end: original.remote })
+        };
+        let port = match given {
             Given::Port(port) => port,
             Given::Scarce(port) => {
                 self.report(Event::NatScarce(interface, key.protocol));
@@ -320,24 +326,25 @@ impl Engine {
 
     /// Gives back the port of a flow that was translated, if it was.
     pub(crate) fn give_back(&mut self, now: Now, key: &FlowKey) {
-        if let Some(pool) = self.nat.pool(key.interface, key.protocol, key.ipv6) {
+        if let Some(pool) = self.nat().pool(key.local.ip(key.ipv6), key.protocol) {
             pool.release(now.mono, key.local.port());
         }
     }
 
     /// Goes over to the interfaces of another configuration.
     pub(crate) fn reconfigure_nat(
-        &mut self,
+        &self,
         interfaces: &[Interface],
         tenant: impl Fn(TenantId) -> Option<TenantId>,
     ) {
-        let secret = self.rng.next_u64();
-        self.nat = core::mem::take(&mut self.nat).reconfigured(interfaces, secret, tenant);
+        let mut nat = self.nat();
+        *nat = core::mem::take(&mut *nat).reconfigured(interfaces, tenant);
     }
 
-    /// How full the ports of source NAT are.
-    pub fn nat_usage(&self) -> impl Iterator<Item = NatUsage> + '_ {
-        self.nat.usage()
+    /// How full the ports of source NAT are, of all workers.
+    #[must_use]
+    pub fn nat_usage(&self) -> Vec<NatUsage> {
+        self.nat().usage().collect()
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Opened {
 
 /// Verifies the metadata of a packet and puts its payload section, decrypted, into `section`.
 pub(crate) fn open(
-    keyring: &mut Keyring,
+    keyring: &Keyring,
     now: Now,
     packet: &Slot,
     parsed: &Parsed,
@@ -52,8 +52,13 @@ pub(crate) fn open(
     let Some((signed, tag)) = payload.split_last_chunk::<{ svr::TAG_LEN }>() else {
         return Err(DropReason::MetadataTruncated);
     };
-    let (peer, receiver) = keyring.receiver_by_id(id).ok_or(DropReason::UnknownSecurityId)?;
-    let accepted = receiver.accept(&salt, sequence, signed, tag, now).map_err(unbelievable)?;
+    let (peer, mut receiver) = keyring.receiver_by_id(id).ok_or(DropReason::UnknownSecurityId)?;
+    let accepted = if packet.genuine {
+        receiver.recognise(&salt, signed, tag, now)
+    } else {
+        receiver.accept(&salt, sequence, signed, tag, now)
+    };
+    let accepted = accepted.map_err(unbelievable)?;
     section.clear();
     if header.metadata_encrypted {
         let (iv, sealed) = view

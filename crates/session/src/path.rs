@@ -15,6 +15,8 @@ pub(crate) struct Path {
     pub(crate) reported: Option<Time>,
     /// When no session on it was found that could give way to a new one.
     pub(crate) fruitless: Option<Time>,
+    /// What other workers were told of it.
+    pub(crate) published: Option<Liveness>,
 }
 
 /// How full the waypoint ports of a path are.
@@ -41,27 +43,29 @@ pub struct WaypointUsage {
 }
 
 impl Path {
-    /// `sessions` is how many of either protocol are expected, `start` spreads the first ports.
-    pub(crate) fn new(model: &PeerPath, sessions: u32, start: u64) -> Self {
-        let pool = |start| PortPool::new(model.remote_ports, model.max_waypoints, sessions, start);
+    /// `limit` is how many sessions of either protocol may have ports, `expected` how many are likely,
+    /// `start` spreads the first ports.
+    pub(crate) fn new(model: &PeerPath, limit: u32, expected: u32, start: u64) -> Self {
+        let pool = |start| PortPool::new(model.remote_ports, limit, expected, start);
         Self {
             liveness: Liveness::Unknown,
             tcp: pool(start),
             udp: pool(start ^ 1),
             reported: None,
             fruitless: None,
+            published: None,
         }
     }
 
-    /// How many sessions a path of a router is expected to carry: its share of all.
-    pub(crate) fn share(model: &RouterModel) -> u32 {
+    /// How many of so many sessions a path of a router is expected to carry.
+    pub(crate) fn expected(model: &RouterModel, sessions: u32) -> u32 {
         let paths = u32::try_from(model.paths.len()).unwrap_or(u32::MAX);
-        model.limits.sessions / paths.max(1)
+        sessions / paths.max(1)
     }
 
-    pub(crate) fn configure(&mut self, model: &PeerPath) {
+    pub(crate) fn configure(&mut self, model: &PeerPath, limit: u32) {
         for pool in [&mut self.tcp, &mut self.udp] {
-            pool.configure(model.remote_ports, model.max_waypoints);
+            pool.configure(model.remote_ports, limit);
         }
     }
 

@@ -2,7 +2,9 @@
 //! it may be.
 
 use fairway_peering::reason::unreadable;
-use fairway_types::{Counter, DropReason, Now, Outlet, PathId, PeerId, Protocol, Slot, TenantId, Verdict};
+use fairway_types::{
+    Counter, DropReason, Now, Outlet, PathId, PeerId, Protocol, Slot, TenantId, Verdict, WorkerId,
+};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{self, Context, Control, HeaderTlvs, PayloadTlvs};
 use rand_core::RngCore;
@@ -41,12 +43,12 @@ impl Engine {
         parsed: &Parsed,
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
-        if known.is_none() && !self.first_packets.take(now.mono) {
+        if known.is_none() && !packet.genuine && !self.first_packets.take(now.mono) {
             return Err(DropReason::RateLimited);
         }
         // The section outlives the borrow of the engine that opened it.
         let mut section = std::mem::take(&mut self.section);
-        let result = open::open(&mut self.keyring, now, packet, parsed, &mut section)
+        let result = open::open(&self.keyring, now, packet, parsed, &mut section)
             .and_then(|opened| self.opened(now, known, packet, parsed, &opened, &section, outlet));
         self.section = section;
         result
@@ -66,6 +68,10 @@ impl Engine {
         let key = FlowKey::of_packet(packet.interface, parsed);
         let path = self.path_of(&key, opened.peer)?;
         let tlvs = PayloadTlvs::parse(section).map_err(unreadable)?;
+        if let Some(worker) = self.home_of_offer(now, known, packet, &tlvs)? {
+            packet.genuine = true;
+            return Ok(Verdict::HandOver(worker));
+        }
         self.counters.increment(Counter::MetadataReceived);
         self.counters.add(Counter::UnknownTlvs, u64::from(opened.header.unknown + tlvs.unknown));
         let first_flags = first_flags(packet, parsed, opened, &tlvs);
@@ -85,6 +91,26 @@ impl Engine {
         }
         let parsed = ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport)?;
         self.send_on(now, index, side, packet, &parsed, outlet)
+    }
+
+    /// The other worker that is the home of the session that metadata offers, unless it is known here.
+    fn home_of_offer(
+        &mut self,
+        now: Now,
+        known: Known,
+        packet: &Slot,
+        tlvs: &PayloadTlvs<'_>,
+    ) -> Result<Option<WorkerId>, DropReason> {
+        let Some(context) = tlvs.forward else { return Ok(None) };
+        let Some(home) = self.home_elsewhere(packet, &context_tuple(&context)) else { return Ok(None) };
+        match known {
+            Some((index, _)) if self.table.get(index).is_some_and(|s| Some(s.uuid) == tlvs.uuid) => {
+                return Ok(None);
+            }
+            Some((index, side)) => self.collide(now, index, side)?,
+            None => {}
+        }
+        Ok(Some(home))
     }
 
     /// The path a message came over; it must belong to the peer that signed it.
@@ -281,8 +307,8 @@ impl Engine {
         let Some(session) = self.table.get(index).copied() else { return Ok(()) };
         let Some(hop) = session.leg(Side::Responder).hop else { return Ok(()) };
         let protected = session.protection.is_some();
-        let leg = self.waypoint_leg(now, hop.path, session.protocol(), protected, hop.epoch, true)?;
-        if self.table.rekey(index, Side::Responder, leg.key).is_err() {
+        let leg = self.waypoint_leg(now, hop.path, &session.original, protected, hop.epoch, true)?;
+        if self.rekey(now, index, Side::Responder, leg.key).is_err() {
             self.release_ports(now, &leg);
             return Err(DropReason::WaypointsExhausted);
         }
@@ -317,7 +343,7 @@ impl Engine {
         if towards == Some(message.peer) {
             return Err(DropReason::RouteLoop);
         }
-        self.table.rekey(index, Side::Initiator, message.key).map_err(|_| DropReason::TupleInUse)?;
+        self.rekey(now, index, Side::Initiator, message.key).map_err(|_| DropReason::TupleInUse)?;
         let Some(session) = self.table.get(index) else { return Ok(()) };
         let (owner, standing) =
             (self.owner(session.leg(Side::Initiator), session.tenant), session.standing());
@@ -382,7 +408,7 @@ impl Engine {
             Way::Host(..) => {
                 let mut random = [0; 16];
                 self.rng.fill_bytes(&mut random);
-                let egress = Protection::egress(offer, random, self.worker, now);
+                let egress = Protection::egress(offer, random, self.shard.worker().0, now);
                 egress.map(Some).map_err(|_| DropReason::SessionKeysFailed)
             }
         }

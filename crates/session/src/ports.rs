@@ -134,12 +134,12 @@ impl PortPool {
         u64::from(self.local.count) * u64::from(self.remote.count)
     }
 
-    /// Takes the next free pair that `in_use` does not know of.
+    /// Takes the next free pair that `fits`.
     pub(crate) fn allocate(
         &mut self,
         now: Time,
         preferred: bool,
-        in_use: impl Fn(Pair) -> bool,
+        fits: impl Fn(Pair) -> bool,
     ) -> Result<Pair, Exhausted> {
         self.wake(now);
         if self.is_full(preferred) {
@@ -149,7 +149,7 @@ impl PortPool {
         for _ in 0..ATTEMPTS.min(usize::try_from(pairs).unwrap_or(ATTEMPTS)) {
             let pair = self.pair(self.next % pairs.max(1));
             self.next = self.next.wrapping_add(1);
-            if !in_use(pair) && self.taken.insert(pair) {
+            if fits(pair) && self.taken.insert(pair) {
                 self.tally.given += 1;
                 self.tally.peak = self.tally.peak.max(self.used());
                 return Ok(pair);
@@ -204,7 +204,7 @@ mod tests {
         let mut pool = PortPool::new(None, 1_000_000, 0, 7);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..100_000 {
-            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
+            let pair = pool.allocate(Time::ZERO, true, |_| true).unwrap();
             assert!(pair.local.is_multiple_of(2) && !pair.remote.is_multiple_of(2));
             assert!(PortRange::WAYPOINTS.contains(pair.local) && PortRange::WAYPOINTS.contains(pair.remote));
             assert!(seen.insert(pair));
@@ -216,19 +216,19 @@ mod tests {
     fn a_range_of_the_peer_is_used_round_robin() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_002), 10, 0, 0);
         let ports: Vec<_> =
-            (0..4).map(|_| pool.allocate(Time::ZERO, true, |_| false).unwrap().remote).collect();
+            (0..4).map(|_| pool.allocate(Time::ZERO, true, |_| true).unwrap().remote).collect();
         assert_eq!(ports, [20_000, 20_001, 20_002, 20_000]);
     }
 
     #[test]
     fn exhaustion_is_refused_and_released_pairs_rest_for_a_minute() {
         let mut pool = PortPool::new(None, 2, 2, 0);
-        let first = pool.allocate(Time::ZERO, true, |_| false).unwrap();
-        pool.allocate(Time::ZERO, true, |_| false).unwrap();
-        assert_eq!(pool.allocate(Time::ZERO, true, |_| false), Err(Exhausted));
+        let first = pool.allocate(Time::ZERO, true, |_| true).unwrap();
+        pool.allocate(Time::ZERO, true, |_| true).unwrap();
+        assert_eq!(pool.allocate(Time::ZERO, true, |_| true), Err(Exhausted));
         pool.release(Time::from_secs(1), first);
         assert_eq!((pool.used(), pool.resting()), (1, 1));
-        let next = pool.allocate(Time::from_secs(1), true, |_| false).unwrap();
+        let next = pool.allocate(Time::from_secs(1), true, |_| true).unwrap();
         assert_ne!(next, first);
         pool.release(Time::from_secs(61), next);
         assert_eq!(pool.resting(), 1);
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn the_last_pairs_are_for_the_preferred() {
         let mut pool = PortPool::new(None, 80, 80, 0);
-        let given = (0..100).filter(|_| pool.allocate(Time::ZERO, false, |_| false).is_ok()).count();
-        let preferred = (0..100).filter(|_| pool.allocate(Time::ZERO, true, |_| false).is_ok()).count();
+        let given = (0..100).filter(|_| pool.allocate(Time::ZERO, false, |_| true).is_ok()).count();
+        let preferred = (0..100).filter(|_| pool.allocate(Time::ZERO, true, |_| true).is_ok()).count();
         assert_eq!((given, preferred), (70, 10));
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let mut pool = PortPool::new(None, 100, 100, 0);
         let mut given = std::collections::HashSet::new();
         for _ in 0..10_000 {
-            let pair = pool.allocate(Time::ZERO, true, |_| false).unwrap();
+            let pair = pool.allocate(Time::ZERO, true, |_| true).unwrap();
             assert!(given.insert(pair), "what is woken early does not come back soon");
             pool.release(Time::ZERO, pair);
             assert!(pool.resting() <= 100 && pool.taken.len() <= 200);
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_pair_that_a_session_of_the_peer_uses_is_passed_over() {
         let mut pool = PortPool::new(PortRange::new(20_000, 20_001), 10, 0, 0);
-        let pair = pool.allocate(Time::ZERO, true, |pair| pair.remote == 20_000).unwrap();
+        let pair = pool.allocate(Time::ZERO, true, |pair| pair.remote != 20_000).unwrap();
         assert_eq!(pair.remote, 20_001);
     }
 }

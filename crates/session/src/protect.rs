@@ -159,7 +159,7 @@ impl Engine {
         };
         let mut random = zeroize::Zeroizing::new([0; 48]);
         self.rng.fill_bytes(random.as_mut_slice());
-        Protection::ingress(suite, adaptive, &random, self.worker, now)
+        Protection::ingress(suite, adaptive, &random, self.worker().0, now)
             .map(Some)
             .map_err(|_| DropReason::SessionKeysFailed)
     }
@@ -350,6 +350,7 @@ impl Engine {
 
     fn renew_older(&mut self, now: Now, index: Index, age: Option<u64>) {
         let protection = self.table.get(index).and_then(|session| session.protection);
+        let worker = self.worker().0;
         let Some(Protection { place: Place::End(end), .. }) = self.vault.get_mut(protection) else { return };
         let made = salt_made_at(end.salt());
         let is_fresh = age.is_some_and(|age| now.unix.saturating_sub(made) <= age);
@@ -358,7 +359,7 @@ impl Engine {
         }
         let mut random: Salt = [0; 16];
         self.rng.fill_bytes(&mut random);
-        if end.renew(sender_salt(random, now.unix), self.worker, now.mono).is_ok() {
+        if end.renew(sender_salt(random, now.unix), worker, now.mono).is_ok() {
             self.counters.increment(Counter::SessionKeysRenewed);
         }
     }

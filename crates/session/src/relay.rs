@@ -45,7 +45,10 @@ impl Engine {
         let error = ErrorRepr::parse(&view).ok_or(DropReason::IcmpErrorUnmatched)?;
         let quoted = ip::parse_quoted(view.payload()).map_err(|_| DropReason::IcmpErrorUnmatched)?;
         let key = opposite(&quoted, packet.interface);
-        let (index, side) = self.table.find(&key).ok_or(DropReason::IcmpErrorUnmatched)?;
+        let Some((index, side)) = self.table.find(&key) else {
+            let owner = self.owner_elsewhere(packet, &key);
+            return owner.map(Verdict::HandOver).ok_or(DropReason::IcmpErrorUnmatched);
+        };
         let session = self.table.get(index).ok_or(DropReason::IcmpErrorUnmatched)?;
         let segment = view.payload().get(usize::from(quoted.header_len)..).unwrap_or_default();
         let protection = self.vault.get(session.protection);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fairway_crypto::{KeyringEntry, KeyringError};
+use fairway_crypto::{Keyring, KeyringEntry, KeyringError};
 use fairway_policy::{CandidateHop, Decision, Snapshot};
 use fairway_types::model::{Limits, RouterModel};
 use fairway_types::{
@@ -11,6 +11,7 @@ use fairway_types::{
 use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
+use crate::key::FlowKey;
 use crate::limits::Renumbered;
 use crate::nat::is_translated;
 use crate::path::Path;
@@ -87,37 +88,53 @@ fn position<T>(list: &[T], matches: impl Fn(&T) -> bool) -> Option<usize> {
 }
 
 impl Engine {
-    /// Goes over to another configuration.
-    ///
-    /// `keys` are the keys of all peers of the new configuration; peers whose key did not change
-    /// keep their sequence numbers and replay windows. Neighbours of removed sessions are told.
+    /// The keyring of another configuration. `keys` are the keys of all its peers; peers whose key did
+    /// not change keep their sequence numbers and replay windows.
     ///
     /// # Errors
-    /// [`KeyringError`]; nothing has changed then.
+    /// [`KeyringError`]. Nothing changes, in any case, before [`Self::apply`].
+    pub fn next_keyring(
+        &self,
+        snapshot: &Snapshot,
+        keys: Vec<KeyringEntry>,
+        now: Now,
+    ) -> Result<Keyring, KeyringError> {
+        let mut next = self.keyring.clone();
+        next.replace(&snapshot.model().router, keys, now.unix)?;
+        Ok(next)
+    }
+
+    /// Goes over to another configuration.
+    ///
+    /// `keyring` is what [`Self::next_keyring`] made. Neighbours of removed sessions are told. Where
+    /// several workers share the router, the first of them goes first, and `keyring` is the same for
+    /// all.
     pub fn apply(
         &mut self,
         now: Now,
         snapshot: Arc<Snapshot>,
-        keys: Vec<KeyringEntry>,
+        keyring: Keyring,
         batch: &mut Batch,
-    ) -> Result<Applied, KeyringError> {
-        let own = snapshot.model().router.clone();
-        self.keyring.replace(&own, keys, now.unix)?;
+    ) -> Applied {
+        self.keyring = keyring;
         let mut outlet = batch.outlet();
         let renumbering = Renumbering::between(self.snapshot.model(), snapshot.model());
         let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
-        self.reconfigure_nat(&snapshot.model().interfaces, |tenant| renumbering.tenant(tenant));
-        let limits = snapshot.model().limits;
+        if self.shard.leads() {
+            self.reconfigure_nat(&snapshot.model().interfaces, |tenant| renumbering.tenant(tenant));
+        }
+        let limits = self.shard.limits(&snapshot.model().limits);
         self.first_packets.set_rate(limits.first_packets);
         self.peer_messages.set_rate(limits.first_packets);
         self.answers.set_rate(limits.answers);
         self.peering.apply(now, snapshot.model());
         self.snapshot = snapshot;
         self.renumber_limits(now, &renumbering);
+        self.publish_all_paths();
         self.counters.increment(Counter::Reloads);
-        Ok(applied)
+        applied
     }
 
     /// Goes over to the limits of the new configuration. Every session is counted anew, since its
@@ -129,8 +146,9 @@ impl Engine {
         let interfaces = !renumbering.keeps_interfaces();
         // The table has the size it was made with.
         let sessions = self.table.capacity() as u32;
-        let limits = Limits { sessions, ..model.limits };
-        self.ledger.reconfigure(now.mono, &limits, &model.quotas, tenants, peers, interfaces);
+        let limits = Limits { sessions, ..self.shard.limits(&model.limits) };
+        let quotas = self.shard.quotas(&model.quotas);
+        self.ledger.reconfigure(now.mono, &limits, &quotas, tenants, peers, interfaces);
         self.recount(now);
     }
 
@@ -166,7 +184,7 @@ impl Engine {
     fn renumber_paths(&mut self, new: &Snapshot, renumbering: &Renumbering) {
         let mut old: Vec<Option<Path>> = self.paths.drain(..).map(Some).collect();
         let count = new.model().paths.len();
-        let share = Path::share(new.model());
+        let expected = Path::expected(new.model(), self.table.capacity() as u32);
         let mut paths: Vec<Option<Path>> = (0..count).map(|_| None).collect();
         for (from, to) in renumbering.paths.iter().enumerate() {
             if let (Some(to), Some(path)) = (to, old.get_mut(from).and_then(Option::take))
@@ -176,8 +194,9 @@ impl Engine {
             }
         }
         for (slot, model) in paths.into_iter().zip(&new.model().paths) {
-            let mut path = slot.unwrap_or_else(|| Path::new(model, share, self.rng.next_u64()));
-            path.configure(model);
+            let limit = self.shard.waypoints(model);
+            let mut path = slot.unwrap_or_else(|| Path::new(model, limit, expected, self.rng.next_u64()));
+            path.configure(model, limit);
             self.paths.push(path);
         }
     }
@@ -198,11 +217,12 @@ impl Engine {
             .collect();
         if !renumbering.keeps_interfaces() {
             self.drops.renumber(|old| renumbering.interface(old));
-            self.table.rekey_all(|key| {
-                if let Some(interface) = renumbering.interface(key.interface) {
-                    key.interface = interface;
-                }
-            });
+            let renumbered = |key: &FlowKey| {
+                renumbering.interface(key.interface).map(|interface| FlowKey { interface, ..*key })
+            };
+            let keys = self.table.iter().flat_map(|(_, session)| session.legs.iter().map(|leg| leg.key));
+            self.renumber_exceptions(keys.filter_map(|key| Some((key, renumbered(&key)?))));
+            self.table.rekey_all(|key| *key = renumbered(key).unwrap_or(*key));
         }
     }
 }

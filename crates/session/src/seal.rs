@@ -12,7 +12,7 @@ use crate::key::FlowKey;
 
 /// What sealing needs of a hop.
 pub(crate) struct Seal<'a> {
-    pub(crate) sender: &'a mut Sender,
+    pub(crate) sender: &'a Sender,
     pub(crate) encrypt: bool,
     pub(crate) rng: &'a mut ChaCha12Rng,
     pub(crate) now: Now,

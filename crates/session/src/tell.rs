@@ -117,7 +117,7 @@ impl Engine {
 /// The parts of an engine that sealing needs, apart from those its TLVs borrow from.
 struct Sealing<'a> {
     snapshot: &'a Snapshot,
-    keyring: &'a mut Keyring,
+    keyring: &'a Keyring,
     rng: &'a mut ChaCha12Rng,
     counters: &'a mut Counters,
 }

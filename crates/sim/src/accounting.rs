@@ -2,7 +2,8 @@
 
 use fairway_session::Engine;
 use fairway_types::Counter::{
-    PacketsConsumed, PacketsEmitted, PacketsForwarded, PacketsPunted, PacketsReceived,
+    PacketsConsumed, PacketsEmitted, PacketsForwarded, PacketsHandedOver, PacketsPunted, PacketsReceived,
+    PacketsTakenOver,
 };
 use fairway_types::{Batch, Counter, DropReason, Verdict};
 
@@ -18,13 +19,25 @@ impl Books {
     #[must_use]
     pub fn of(engine: &Engine) -> Self {
         let mut books = Self { counters: [0; Counter::ALL.len()], drops: [0; DropReason::ALL.len()] };
-        for (slot, (_, value)) in books.counters.iter_mut().zip(engine.counters().iter()) {
-            *slot = value;
-        }
-        for (slot, record) in books.drops.iter_mut().zip(engine.drops()) {
-            *slot = record.count;
-        }
+        books.add(engine);
         books
+    }
+
+    /// The books of all workers of a router together.
+    #[must_use]
+    pub fn of_all(engines: &[Engine]) -> Self {
+        let mut books = Self { counters: [0; Counter::ALL.len()], drops: [0; DropReason::ALL.len()] };
+        engines.iter().for_each(|engine| books.add(engine));
+        books
+    }
+
+    fn add(&mut self, engine: &Engine) {
+        for (slot, (_, value)) in self.counters.iter_mut().zip(engine.counters().iter()) {
+            *slot += value;
+        }
+        for (slot, record) in self.drops.iter_mut().zip(engine.drops()) {
+            *slot += record.count;
+        }
     }
 
     /// A counter.
@@ -58,20 +71,32 @@ impl Books {
         let mut expected = before.clone();
         let mut undecided = 0;
         let mut count = |counter: Counter| expected.counters[counter as usize] += 1;
-        batch.emitted().iter().for_each(|_| count(PacketsEmitted));
+        for slot in batch.emitted() {
+            let handed = matches!(slot.verdict, Verdict::HandOver(_));
+            count(if handed { PacketsHandedOver } else { PacketsEmitted });
+        }
         for slot in batch.received() {
-            count(PacketsReceived);
+            count(if slot.handed > 0 { PacketsTakenOver } else { PacketsReceived });
             match slot.verdict {
                 Verdict::Forward(_) => count(PacketsForwarded),
                 Verdict::Punt => count(PacketsPunted),
                 Verdict::Consumed => count(PacketsConsumed),
+                Verdict::HandOver(_) => count(PacketsHandedOver),
                 Verdict::Drop(reason) => expected.drops[reason as usize] += 1,
                 Verdict::Pending => undecided += 1,
             }
         }
         assert_eq!(undecided, 0, "seed {seed}: packets without verdict");
         assert_eq!(after.dropped_since(before), expected.dropped_since(before), "seed {seed}");
-        for counter in [PacketsReceived, PacketsForwarded, PacketsPunted, PacketsConsumed, PacketsEmitted] {
+        for counter in [
+            PacketsReceived,
+            PacketsTakenOver,
+            PacketsForwarded,
+            PacketsPunted,
+            PacketsConsumed,
+            PacketsHandedOver,
+            PacketsEmitted,
+        ] {
             let (is, should) = (after.counter(counter), expected.counter(counter));
             assert_eq!(is, should, "seed {seed}: {}", counter.name());
         }

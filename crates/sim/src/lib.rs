@@ -14,6 +14,7 @@ pub mod fabric;
 pub mod forge;
 pub mod marker;
 pub mod network;
+mod node;
 pub mod packet;
 pub mod plan;
 pub mod topology;

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use fairway_crypto::{Keyring, KeyringEntry, PeerKey};
 use fairway_policy::Snapshot;
-use fairway_session::{Applied, Engine, Event};
+use fairway_session::{Applied, Audience, Engine, Event, Notice, Shard, Shared};
 use fairway_types::model::RouterModel;
-use fairway_types::{Batch, InterfaceId, Now, PeerId, Slot, Time, Verdict};
+use fairway_types::{Batch, InterfaceId, Now, PeerId, Slot, Time, Verdict, WorkerId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::accounting::Books;
 use crate::fabric::Fabric;
+use crate::node::Node;
 use crate::packet::is_intact;
 use crate::topology::Topology;
 use crate::wiretap::Wiretap;
@@ -50,13 +51,6 @@ struct Far {
     link: usize,
 }
 
-struct Node {
-    engine: Engine,
-    model: RouterModel,
-    /// When the engine wants to be called.
-    due: Option<Time>,
-}
-
 struct Host {
     node: usize,
     interface: InterfaceId,
@@ -67,8 +61,24 @@ struct Host {
 /// Something that will happen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Arrival {
+    /// On the wire of a router's interface.
     AtNode(usize, u16, Vec<u8>),
+    /// With one of its workers, whose turn it is.
+    AtWorker(usize, usize, Handed),
+    /// A notice, by its number.
+    Told(usize, usize, usize),
+    /// A worker has seen all that waited when it was told that a flow went elsewhere.
+    Drained(usize, usize, usize),
     AtHost(usize, Vec<u8>),
+}
+
+/// A packet with a worker, and what is known of it if another one handed it over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Handed {
+    interface: u16,
+    times: u8,
+    genuine: bool,
+    packet: Vec<u8>,
 }
 
 /// Sees every packet between routers.
@@ -80,6 +90,8 @@ pub struct Network {
     pub seed: u64,
     /// What links between routers do.
     pub faults: Faults,
+    /// Whether a NAT on every link gives waypoint flows other ports than their initiator chose.
+    pub translated: bool,
     /// Watches all links, if there is one.
     pub wiretap: Option<Wiretap>,
     rng: ChaCha12Rng,
@@ -94,6 +106,8 @@ pub struct Network {
     batch: Batch,
     tap: Option<Tap>,
     events: Vec<(NodeId, Event)>,
+    /// What workers told each other.
+    notices: Vec<Notice>,
 }
 
 /// Wall clock at the start of the simulation.
@@ -118,9 +132,19 @@ impl Network {
     /// When the models do not compile: a mistake of the test.
     #[must_use]
     pub fn with_topology(topology: Topology, seed: u64) -> Self {
+        Self::with_workers(topology, seed, |_| 1)
+    }
+
+    /// A network of any routers, each with as many workers as `workers` says.
+    ///
+    /// # Panics
+    /// When the models do not compile: a mistake of the test.
+    #[must_use]
+    pub fn with_workers(topology: Topology, seed: u64, workers: impl Fn(NodeId) -> u8) -> Self {
         let mut network = Self {
             seed,
             faults: Faults::default(),
+            translated: false,
             wiretap: None,
             rng: ChaCha12Rng::seed_from_u64(seed),
             now: Time::from_secs(100),
@@ -133,9 +157,10 @@ impl Network {
             batch: Batch::new(BATCH, 512, 2048),
             tap: None,
             events: Vec::new(),
+            notices: Vec::new(),
         };
-        for model in topology.models {
-            let node = network.boot(model);
+        for (index, model) in topology.models.into_iter().enumerate() {
+            let node = network.boot(model, workers(NodeId(index)));
             network.nodes.push(node);
         }
         for (link, [a, b]) in topology.links.iter().map(|link| link.ends).enumerate() {
@@ -157,17 +182,22 @@ impl Network {
         (0u16..).map(PeerId).zip(&model.peers).map(entry).collect()
     }
 
-    fn boot(&mut self, model: RouterModel) -> Node {
+    fn boot(&mut self, model: RouterModel, workers: u8) -> Node {
         let mut keyring = Keyring::new();
         let keys = self.keys(&model);
         let filled = keyring.replace(&model.router, keys, self.clock().unix);
         assert!(filled.is_ok(), "names of the simulation do not collide");
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
         let Ok(snapshot) = Snapshot::compile(model.clone()) else { unreachable!("models are consistent") };
-        let engine = Engine::new(Arc::new(snapshot), keyring, seed, self.rng.next_u64(), self.clock());
-        let due = engine.poll_timeout();
-        Node { engine, model, due }
+        let (snapshot, boot_id) = (Arc::new(snapshot), self.rng.next_u64());
+        let shared = Shared::new(&model, keyring, self.rng.next_u64());
+        let engine = |worker| {
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            let now = Now { mono: self.now, unix: EPOCH + self.now.0 / 1_000_000_000 };
+            let shard = Shard::new(WorkerId(worker), workers)?;
+            Some(Engine::of_several(Arc::clone(&snapshot), shared.clone(), shard, seed, boot_id, now))
+        };
+        Node::new((0..workers).filter_map(engine).collect(), model)
     }
 
     /// Gives a router another configuration. Links and hosts stay at the interfaces of their names.
@@ -180,13 +210,27 @@ impl Network {
         let (now, index) = (self.clock(), node.0);
         let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
         batch.clear();
-        let applied = self.nodes[index].engine.apply(now, Arc::new(snapshot), keys, &mut batch);
-        assert!(applied.is_ok(), "{applied:?}");
-        self.renumber(index, &model);
-        self.nodes[index].model = model;
-        self.dispatch(index, &batch);
+        let keyring = self.nodes[index].engines[0].next_keyring(&snapshot, keys, now);
+        assert!(keyring.is_ok(), "{keyring:?}");
+        let (snapshot, keyring) = (Arc::new(snapshot), keyring.unwrap_or_default());
+        let mut sum = Applied::default();
+        for worker in 0..self.nodes[index].engines.len() {
+            let engine = &mut self.nodes[index].engines[worker];
+            let applied = engine.apply(now, Arc::clone(&snapshot), keyring.clone(), &mut batch);
+            sum.kept += applied.kept;
+            sum.removed += applied.removed;
+            if worker == 0 {
+                // What is sent from here on bears the new numbers.
+                self.renumber(index, &model);
+                self.nodes[index].model = model.clone();
+            }
+            self.dispatch(index, worker, &batch);
+            batch.clear();
+        }
         self.batch = batch;
-        applied.unwrap_or_default()
+        self.nodes[index].engines[0].publish_all_paths();
+        self.share(index, 0);
+        sum
     }
 
     /// Finds the interfaces of a router by their names in another model.
@@ -211,10 +255,15 @@ impl Network {
                 Arrival::AtNode(node, old, packet) if node == index => {
                     (at, sequence, Arrival::AtNode(node, place(old), packet))
                 }
+                Arrival::AtWorker(node, worker, handed) if node == index => {
+                    let handed = Handed { interface: place(handed.interface), ..handed };
+                    (at, sequence, Arrival::AtWorker(node, worker, handed))
+                }
                 other => (at, sequence, other),
             })
         });
         self.queue = queue.collect();
+        self.nodes[index].renumber(place);
     }
 
     /// Both clocks.
@@ -237,7 +286,7 @@ impl Network {
     /// The counters of a router.
     #[must_use]
     pub fn books(&self, node: NodeId) -> Books {
-        Books::of(&self.nodes[node.0].engine)
+        Books::of_all(&self.nodes[node.0].engines)
     }
 
     /// The counters of all routers.
@@ -262,16 +311,22 @@ impl Network {
         self.rng.next_u64()
     }
 
-    /// The engine of a router.
+    /// The engine of a router, or of its first worker.
     #[must_use]
     pub fn engine(&self, node: NodeId) -> &Engine {
-        &self.nodes[node.0].engine
+        &self.nodes[node.0].engines[0]
+    }
+
+    /// The engines of all workers of a router.
+    #[must_use]
+    pub fn engines(&self, node: NodeId) -> &[Engine] {
+        &self.nodes[node.0].engines
     }
 
     /// The engine of a router, to be meddled with.
     pub fn engine_mut(&mut self, node: NodeId) -> &mut Engine {
-        self.nodes[node.0].due = Some(Time::ZERO);
-        &mut self.nodes[node.0].engine
+        self.nodes[node.0].due[0] = Some(Time::ZERO);
+        &mut self.nodes[node.0].engines[0]
     }
 
     /// The model a router runs.
@@ -316,8 +371,14 @@ impl Network {
     /// Starts a router anew: its sessions are lost.
     pub fn restart(&mut self, node: NodeId) {
         let model = self.nodes[node.0].model.clone();
-        self.nodes[node.0] = self.boot(model);
-        self.timeout(node.0);
+        let workers = self.nodes[node.0].engines.len();
+        self.nodes[node.0] = self.boot(model, workers as u8);
+        // What waited inside of it is lost, too.
+        self.queue.retain(|Reverse((_, _, arrival))| match arrival {
+            Arrival::AtWorker(at, ..) | Arrival::Told(at, ..) | Arrival::Drained(at, ..) => *at != node.0,
+            Arrival::AtNode(..) | Arrival::AtHost(..) => true,
+        });
+        (0..workers).for_each(|worker| self.timeout(node.0, worker));
     }
 
     fn schedule(&mut self, at: Time, arrival: Arrival) {
@@ -332,7 +393,12 @@ impl Network {
         loop {
             let packet = self.queue.peek().map(|Reverse((at, ..))| *at);
             let dues = self.nodes.iter().enumerate();
-            let timer = dues.filter_map(|(index, node)| Some((node.due?, index))).min();
+            let timer = dues
+                .flat_map(|(index, node)| {
+                    node.due.iter().enumerate().map(move |(worker, due)| (*due, index, worker))
+                })
+                .filter_map(|(due, index, worker)| Some((due?, (index, worker))))
+                .min();
             match (packet, timer) {
                 (Some(at), timer) if at <= end && timer.is_none_or(|(due, _)| at <= due) => {
                     self.now = self.now.max(at);
@@ -340,11 +406,11 @@ impl Network {
                         self.arrive(arrival);
                     }
                 }
-                (_, Some((due, index))) if due <= end => {
+                (_, Some((due, (index, worker)))) if due <= end => {
                     idle = if due > self.now { 0 } else { idle + 1 };
                     assert!(idle < 10_000, "seed {}: the timer of router {index} is always due", self.seed);
                     self.now = self.now.max(due);
-                    self.timeout(index);
+                    self.timeout(index, worker);
                 }
                 _ => break,
             }
@@ -352,35 +418,108 @@ impl Network {
         self.now = end;
     }
 
-    fn timeout(&mut self, index: usize) {
+    fn timeout(&mut self, index: usize, worker: usize) {
         let now = self.clock();
         let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
         batch.clear();
-        self.nodes[index].engine.handle_timeout(now, &mut batch);
-        self.dispatch(index, &batch);
+        self.nodes[index].engines[worker].handle_timeout(now, &mut batch);
+        self.dispatch(index, worker, &batch);
         self.batch = batch;
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        let (index, interface, packet) = match arrival {
-            Arrival::AtHost(host, packet) => return self.hosts[host].inbox.push(packet),
-            Arrival::AtNode(index, interface, packet) => (index, interface, packet),
-        };
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
-        batch.clear();
-        receive(&mut batch, interface, &packet);
-        while batch.room() > 0
-            && let Some((interface, packet)) = self.next_at(index)
-        {
-            receive(&mut batch, interface, &packet);
+        match arrival {
+            Arrival::AtHost(host, packet) => self.hosts[host].inbox.push(packet),
+            Arrival::AtNode(index, interface, packet) if self.nodes[index].engines.len() == 1 => {
+                let first = Handed { interface, times: 0, genuine: false, packet };
+                self.give(index, 0, &first, |network| {
+                    let (interface, packet) = network.next_at(index)?;
+                    Some(Handed { interface, times: 0, genuine: false, packet })
+                });
+            }
+            Arrival::AtNode(index, interface, packet) => {
+                let Self { nodes, rng, now, .. } = self;
+                let worker = nodes[index].worker_of(InterfaceId(interface), &packet);
+                let turn = nodes[index].turn(*now, worker, rng);
+                let handed = Handed { interface, times: 0, genuine: false, packet };
+                self.schedule(turn, Arrival::AtWorker(index, worker, handed));
+            }
+            Arrival::AtWorker(index, worker, handed) => {
+                self.give(index, worker, &handed, |network| network.next_with(index, worker));
+            }
+            Arrival::Told(index, worker, number) => self.tell(index, worker, number),
+            Arrival::Drained(index, worker, number) => {
+                let Notice::Drain { flow, to } = self.notices[number] else { return };
+                self.pass(index, worker, Audience::One(to), Notice::Drained(flow));
+            }
+        }
+    }
+
+    /// A worker hears a notice.
+    fn tell(&mut self, index: usize, worker: usize, number: usize) {
+        let notice = self.notices[number];
+        if let Notice::Drain { .. } = notice {
+            let at = self.nodes[index].drained(self.now, worker);
+            return self.schedule(at, Arrival::Drained(index, worker, number));
         }
         let now = self.clock();
-        let engine = &mut self.nodes[index].engine;
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
+        batch.clear();
+        self.nodes[index].engines[worker].hear(now, notice, &mut batch);
+        self.dispatch(index, worker, &batch);
+        self.batch = batch;
+    }
+
+    /// Sends a notice from one worker to others.
+    fn pass(&mut self, index: usize, from: usize, audience: Audience, notice: Notice) {
+        self.notices.push(notice);
+        let number = self.notices.len() - 1;
+        for to in 0..self.nodes[index].engines.len() {
+            let meant = match audience {
+                Audience::Others => to != from,
+                Audience::One(worker) => to == worker.index(),
+            };
+            if meant {
+                let Self { nodes, rng, now, .. } = self;
+                let at = nodes[index].passage(*now, from, to, rng);
+                self.schedule(at, Arrival::Told(index, to, number));
+            }
+        }
+    }
+
+    /// Gives a worker a packet, and what comes next if it comes now.
+    fn give(
+        &mut self,
+        index: usize,
+        worker: usize,
+        first: &Handed,
+        mut next: impl FnMut(&mut Self) -> Option<Handed>,
+    ) {
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
+        batch.clear();
+        receive(&mut batch, first);
+        while batch.room() > 0
+            && let Some(handed) = next(self)
+        {
+            receive(&mut batch, &handed);
+        }
+        let now = self.clock();
+        let engine = &mut self.nodes[index].engines[worker];
         let before = Books::of(engine);
         engine.process(now, &mut batch);
         Books::check(&before, &Books::of(engine), &batch, self.seed);
-        self.dispatch(index, &batch);
+        self.dispatch(index, worker, &batch);
         self.batch = batch;
+    }
+
+    /// What comes next, if it comes now and to this worker.
+    fn next_with(&mut self, index: usize, worker: usize) -> Option<Handed> {
+        let Reverse((at, _, Arrival::AtWorker(node, of, _))) = self.queue.peek()? else { return None };
+        if *at > self.now || (*node, *of) != (index, worker) {
+            return None;
+        }
+        let Reverse((_, _, Arrival::AtWorker(_, _, handed))) = self.queue.pop()? else { return None };
+        Some(handed)
     }
 
     /// What comes next, if it comes now and to this router.
@@ -393,15 +532,43 @@ impl Network {
         Some((interface, packet))
     }
 
-    fn dispatch(&mut self, index: usize, batch: &Batch) {
+    fn dispatch(&mut self, index: usize, worker: usize, batch: &Batch) {
+        self.share(index, worker);
         for slot in batch.emitted().iter().chain(batch.received()) {
-            self.transmit(index, slot);
+            match slot.verdict {
+                Verdict::HandOver(to) => self.hand_over(index, worker, to.index(), slot),
+                _ => self.transmit(index, slot),
+            }
         }
         let node = &mut self.nodes[index];
-        while let Some(event) = node.engine.poll_event() {
+        let engine = &mut node.engines[worker];
+        while let Some(event) = engine.poll_event() {
             self.events.push((NodeId(index), event));
         }
-        node.due = node.engine.poll_timeout();
+        node.due[worker] = engine.poll_timeout();
+    }
+
+    /// Tells the kernel and other workers what a worker has to say.
+    fn share(&mut self, index: usize, worker: usize) {
+        while let Some(placement) = self.nodes[index].engines[worker].poll_placement() {
+            self.nodes[index].place(&placement);
+        }
+        while let Some((audience, notice)) = self.nodes[index].engines[worker].poll_notice() {
+            self.pass(index, worker, audience, notice);
+        }
+    }
+
+    fn hand_over(&mut self, index: usize, from: usize, to: usize, slot: &Slot) {
+        assert_ne!(from, to, "seed {}: a packet is handed over to the worker that has it", self.seed);
+        let Self { nodes, rng, now, .. } = self;
+        let at = nodes[index].passage(*now, from, to, rng);
+        let handed = Handed {
+            interface: slot.interface.0,
+            times: slot.handed + 1,
+            genuine: slot.genuine,
+            packet: slot.packet.bytes().to_vec(),
+        };
+        self.schedule(at, Arrival::AtWorker(index, to, handed));
     }
 
     fn transmit(&mut self, index: usize, slot: &Slot) {
@@ -415,7 +582,7 @@ impl Network {
             if let Some(wiretap) = &mut self.wiretap {
                 wiretap.see(NodeId(index), NodeId(far.node), &packet, self.seed);
             }
-            return self.cross(at, far, packet);
+            return self.cross(index, at, far, packet);
         }
         let host = self.hosts.iter().position(|host| {
             (host.node, host.interface) == (index, egress.interface)
@@ -427,7 +594,10 @@ impl Network {
     }
 
     /// A link between routers, with its faults.
-    fn cross(&mut self, at: Time, far: Far, mut packet: Vec<u8>) {
+    fn cross(&mut self, from: usize, at: Time, far: Far, mut packet: Vec<u8>) {
+        if self.translated {
+            translate(&mut packet, from < far.node);
+        }
         if self.cut[far.link] || self.happens(self.faults.loss) {
             return;
         }
@@ -453,13 +623,36 @@ impl Network {
     }
 }
 
-fn receive(batch: &mut Batch, interface: u16, packet: &[u8]) {
+fn receive(batch: &mut Batch, handed: &Handed) {
     let slot = batch.receive();
     assert!(slot.is_some(), "there is room");
     if let Some(slot) = slot {
-        assert!(slot.packet.fill(packet), "packets of the simulation fit a slot");
-        slot.interface = InterfaceId(interface);
+        assert!(slot.packet.fill(&handed.packet), "packets of the simulation fit a slot");
+        slot.interface = InterfaceId(handed.interface);
+        (slot.handed, slot.genuine) = (handed.times, handed.genuine);
     }
+}
+
+/// What a NAT does to a waypoint flow: on the way out it has another source port, on the way back
+/// another destination port (RFC 1624 for the checksum).
+fn translate(packet: &mut [u8], outward: bool) {
+    const CHANGE: u16 = 0x0e3c;
+    let transport = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    let port = transport + if outward { 0 } else { 2 };
+    let checksum = transport + if packet[transport - 11] == 6 && transport == 20 { 16 } else { 6 };
+    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let old = word(packet, port);
+    if old == fairway_wire::svr::BFD_PORT {
+        return;
+    }
+    let new = old ^ CHANGE;
+    let mut sum = u32::from(!word(packet, checksum)) + u32::from(!old) + u32::from(new);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    packet[port..port + 2].copy_from_slice(&new.to_be_bytes());
+    // Zero would say that there is none.
+    let sum = if sum as u16 == u16::MAX { 0 } else { sum as u16 };
+    packet[checksum..checksum + 2].copy_from_slice(&(!sum).to_be_bytes());
 }
 
 /// The key two routers share: any function of both names will do.

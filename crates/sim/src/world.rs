@@ -57,7 +57,13 @@ impl World {
     /// The fabric of a plan, with all its hosts, after its routers have found each other.
     #[must_use]
     pub fn new(plan: &Plan, topology: &Topology, seed: u64) -> Self {
-        let mut network = Network::with_topology(topology.clone(), seed);
+        Self::with_workers(plan, topology, seed, |_| 1)
+    }
+
+    /// [`Self::new`], with as many workers in each router as `workers` says.
+    #[must_use]
+    pub fn with_workers(plan: &Plan, topology: &Topology, seed: u64, workers: impl Fn(NodeId) -> u8) -> Self {
+        let mut network = Network::with_workers(topology.clone(), seed, workers);
         let mut hosts = Vec::new();
         for (site, &router) in plan.sites.iter().enumerate() {
             let node = NodeId(router);
@@ -376,7 +382,8 @@ impl World {
     /// Every drop counter that is not zero, with its last example, for messages of failures.
     fn drops(&self) -> Vec<String> {
         let each = self.network.routers().flat_map(|node| {
-            let drops = self.network.engine(node).drops().filter(|record| record.last.is_some());
+            let engines = self.network.engines(node).iter();
+            let drops = engines.flat_map(|engine| engine.drops()).filter(|record| record.last.is_some());
             drops.map(move |record| {
                 format!("{node:?}: {} {} {:?}", record.count, record.reason.name(), record.last)
             })
@@ -423,8 +430,10 @@ impl World {
     /// When that is not so.
     pub fn check_limits(&self) {
         for node in self.network.routers() {
-            let mistakes = self.network.engine(node).audit_limits();
-            assert!(mistakes.is_empty(), "{}: limits of {node:?}: {mistakes:#?}", self.label());
+            for engine in self.network.engines(node) {
+                let mistakes = engine.audit_limits();
+                assert!(mistakes.is_empty(), "{}: limits of {node:?}: {mistakes:#?}", self.label());
+            }
         }
     }
 
@@ -435,12 +444,14 @@ impl World {
     pub fn check_drained(&self) {
         self.check_limits();
         for node in self.network.routers() {
-            let engine = self.network.engine(node);
             let label = self.label();
-            assert_eq!(engine.session_count(), 0, "{label}: sessions on {node:?}");
-            assert_eq!(engine.half_open_count(), 0, "{label}: half-open on {node:?}");
-            for usage in engine.waypoints() {
-                assert_eq!(usage.used, 0, "{label}: waypoints on {node:?}: {usage:?}");
+            for engine in self.network.engines(node) {
+                assert_eq!(engine.session_count(), 0, "{label}: sessions on {node:?}");
+                assert_eq!(engine.half_open_count(), 0, "{label}: half-open on {node:?}");
+                assert_eq!(engine.exceptions(), 0, "{label}: exceptions on {node:?}");
+                for usage in engine.waypoints() {
+                    assert_eq!(usage.used, 0, "{label}: waypoints on {node:?}: {usage:?}");
+                }
             }
         }
     }

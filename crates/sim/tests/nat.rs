@@ -177,7 +177,7 @@ fn identifiers_of_echoes_run_out_visibly_and_come_back() {
     let mut scene = Scene::new(2, false, None);
     let capacity = PortRange::ECHO_NAT.count();
     let used = |scene: &Scene| {
-        let usage: Vec<_> = scene.network.engine(scene.last).nat_usage().collect();
+        let usage: Vec<_> = scene.network.engine(scene.last).nat_usage();
         *usage.iter().find(|usage| usage.protocol.is_icmp() && usage.address.is_ipv4()).unwrap()
     };
     for number in 0..capacity as u16 + 10 {

@@ -20,6 +20,11 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
+/// How many workers a router has: the seed chooses that, too.
+fn workers(seed: u64, node: NodeId) -> u8 {
+    1 + ((seed / 3 + node.0 as u64) % 3) as u8
+}
+
 struct Stage {
     /// By how payload is protected.
     sets: [(Plan, Topology); 3],
@@ -58,7 +63,7 @@ static FIFTY: LazyLock<Stage> = LazyLock::new(|| Stage::new(Plan::fifty(), 100))
 /// Without faults: nothing is lost, and nothing is dropped but what is denied.
 fn calm(stage: &Stage, seed: u64) {
     let (plan, topology) = stage.set(seed);
-    let mut world = World::new(plan, topology, seed);
+    let mut world = World::with_workers(plan, topology, seed, |node| workers(seed, node));
     let before = world.network.all_books();
     world.converse(stage.conversations, 5000);
     world.run(5000);
@@ -90,7 +95,7 @@ enum Change {
 /// With faults that the seed chooses, then without: whatever is allowed gets through in the end.
 fn storm(stage: &Stage, seed: u64) {
     let (plan, topology) = stage.set(seed);
-    let mut world = World::new(plan, topology, seed);
+    let mut world = World::with_workers(plan, topology, seed, |node| workers(seed, node));
     let mut chosen = |most: usize| if world.below(2) == 0 { 0 } else { world.below(most) as u32 };
     let faults = Faults {
         loss: chosen(60),

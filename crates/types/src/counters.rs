@@ -37,6 +37,14 @@ counters! {
     PacketsPunted = "packets-punted",
     /// Packets the engine absorbed: control messages, and packets replaced by emitted ones.
     PacketsConsumed = "packets-consumed",
+    /// Packets that a worker handed over to another, which owns their flow.
+    PacketsHandedOver = "packets-handed-over",
+    /// Packets that a worker took over from another.
+    PacketsTakenOver = "packets-taken-over",
+    /// Packets held back until another worker had handed over what came before them.
+    PacketsHeldForOrder = "packets-held-for-order",
+    /// Packets and flows that went on although something sent before them may have been behind.
+    OrderUncertain = "order-uncertain",
     /// Packets the engine made itself.
     PacketsEmitted = "packets-emitted",
     /// Super-packets cut into segments because a handshake needed each one.

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use crate::drops::DropReason;
 use crate::ids::InterfaceId;
+use crate::steering::WorkerId;
 
 /// Bytes kept free in front of a received packet: metadata, an IPv6 and a UDP header, a link
 /// header with tags, a vnet header, and some to spare.
@@ -197,6 +198,8 @@ pub enum Verdict {
     Punt,
     /// Answered, absorbed or replaced by emitted packets.
     Consumed,
+    /// It belongs to another worker of this router.
+    HandOver(WorkerId),
 }
 
 /// One packet and what is known of it.
@@ -212,17 +215,34 @@ pub struct Slot {
     pub gso: Option<Gso>,
     /// What the engine decided.
     pub verdict: Verdict,
+    /// How often one worker handed it over to another.
+    pub handed: u8,
+    /// Whether another worker has accepted its metadata already.
+    pub genuine: bool,
 }
 
 impl Slot {
-    fn new(capacity: usize) -> Self {
+    /// A packet of which nothing is known.
+    #[must_use]
+    pub fn new(packet: PacketBuf) -> Self {
         Self {
-            packet: PacketBuf::with_capacity(capacity),
+            packet,
             interface: InterfaceId(0),
             checksum: Checksum::Unverified,
             gso: None,
             verdict: Verdict::Pending,
+            handed: 0,
+            genuine: false,
         }
+    }
+
+    /// A copy that needs no more memory than the packet has bytes.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        let mut packet = PacketBuf::with_capacity(self.packet.len());
+        let fits = packet.fill(self.packet.bytes());
+        debug_assert!(fits, "a buffer made for these bytes");
+        Self { packet, ..*self }
     }
 
     fn reset(&mut self) {
@@ -231,6 +251,8 @@ impl Slot {
         self.checksum = Checksum::Unverified;
         self.gso = None;
         self.verdict = Verdict::Pending;
+        self.handed = 0;
+        self.genuine = false;
     }
 }
 
@@ -252,9 +274,9 @@ impl Batch {
     #[must_use]
     pub fn new(receive: usize, emit: usize, emit_bytes: usize) -> Self {
         Self {
-            received: (0..receive).map(|_| Slot::new(MAX_PACKET)).collect(),
+            received: (0..receive).map(|_| Slot::new(PacketBuf::with_capacity(MAX_PACKET))).collect(),
             filled: 0,
-            emitted: (0..emit).map(|_| Slot::new(emit_bytes)).collect(),
+            emitted: (0..emit).map(|_| Slot::new(PacketBuf::with_capacity(emit_bytes))).collect(),
             used: 0,
         }
     }

@@ -183,7 +183,7 @@ impl Net {
                 router.peering.handle_timeout(now);
             }
             let mut buffer = [0; MAX_MESSAGE_LEN];
-            while let Some(transmit) = router.peering.poll_transmit(now, &mut router.keyring, &mut buffer) {
+            while let Some(transmit) = router.peering.poll_transmit(now, &router.keyring, &mut buffer) {
                 let status = router.peering.status().nth(transmit.path.index()).unwrap();
                 let IpAddr::V4(local) = status.local else { panic!("IPv4 only") };
                 let number = local.octets()[2];
@@ -204,7 +204,7 @@ impl Net {
         let (local, remote) = (address(flying.1, flying.2), address(1 - flying.1, flying.2));
         let mut payload = flying.3.clone();
         let outcome =
-            router.peering.handle_message(at(self.millis), &mut router.keyring, local, remote, &mut payload);
+            router.peering.handle_message(at(self.millis), &router.keyring, local, remote, &mut payload);
         router.drops.extend(outcome.err());
     }
 }
@@ -410,7 +410,7 @@ fn a_genuine_message_from_a_strange_address_is_refused() {
     let strange = IpAddr::from([203, 0, 113, 1]);
     let outcome = router.peering.handle_message(
         at(net.millis),
-        &mut router.keyring,
+        &router.keyring,
         address(side, path),
         strange,
         &mut payload.clone(),
@@ -422,12 +422,12 @@ fn a_genuine_message_from_a_strange_address_is_refused() {
 fn every_fault_has_its_reason() {
     let mut net = Net::up();
     let now = at(net.millis);
-    let mut sender = Sender::new(&PeerKey::from_bytes([7; 32]), "branch", "dc", [0x77; 16]).unwrap();
+    let sender = Sender::new(&PeerKey::from_bytes([7; 32]), "branch", "dc", [0x77; 16]).unwrap();
     let bfd = fairway_wire::bfd::Repr { detect_multiplier: 3, my_discriminator: 5, ..Default::default() };
     let good = Outgoing { source_router: "branch", pathway: "wan1", boot_id: 1, bfd, iv: None };
-    let mut write = |message: &Outgoing<'_>, change: &dyn Fn(&mut Vec<u8>)| {
+    let write = |message: &Outgoing<'_>, change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = vec![0; MAX_MESSAGE_LEN];
-        let len = message::write(now, &mut sender, message, &mut bytes).unwrap();
+        let len = message::write(now, &sender, message, &mut bytes).unwrap();
         bytes.truncate(len - 16);
         change(&mut bytes);
         let tag = sender.keys().tag(&bytes, slot(now.unix));
@@ -462,7 +462,7 @@ fn every_fault_has_its_reason() {
     for (mut bytes, reason) in cases {
         let router = &mut net.routers[1];
         let outcome =
-            router.peering.handle_message(now, &mut router.keyring, address(1, 1), address(0, 1), &mut bytes);
+            router.peering.handle_message(now, &router.keyring, address(1, 1), address(0, 1), &mut bytes);
         assert_eq!(outcome, Err(reason));
     }
 }
@@ -539,10 +539,10 @@ fn a_router_that_shuts_down_says_so() {
 fn a_peer_without_a_key_and_a_buffer_without_room_stop_nothing() {
     let mut router = Router::start(0, 1, 7, 0);
     let mut buffer = [0; MAX_MESSAGE_LEN];
-    assert_eq!(router.peering.poll_transmit(at(0), &mut Keyring::new(), &mut buffer), None);
+    assert_eq!(router.peering.poll_transmit(at(0), &Keyring::new(), &mut buffer), None);
     assert!(router.peering.poll_timeout().is_some_and(|timeout| timeout > Time::ZERO));
-    assert_eq!(router.peering.poll_transmit(at(1500), &mut router.keyring, &mut [0; 100]), None);
-    assert!(router.peering.poll_transmit(at(3000), &mut router.keyring, &mut buffer).is_some());
+    assert_eq!(router.peering.poll_transmit(at(1500), &router.keyring, &mut [0; 100]), None);
+    assert!(router.peering.poll_transmit(at(3000), &router.keyring, &mut buffer).is_some());
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn a_message_is_that_of_the_golden_vector() {
     let golden: Vec<_> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     let key = PeerKey::from_bytes(core::array::from_fn(|index| index as u8));
-    let mut sender =
+    let sender =
         Sender::new(&key, "branch", "hub", core::array::from_fn(|index| index as u8 + 0x40)).unwrap();
     for _ in 0..5 {
         sender.next_sequence();
@@ -570,12 +570,12 @@ fn a_message_is_that_of_the_golden_vector() {
     let outgoing = Outgoing { source_router: "branch", pathway: "wan0", boot_id, bfd, iv: None };
     let now = Now { mono: Time::from_secs(9), unix: 1_795_000_001 };
     let mut bytes = [0; MAX_MESSAGE_LEN];
-    let len = message::write(now, &mut sender, &outgoing, &mut bytes).unwrap();
+    let len = message::write(now, &sender, &outgoing, &mut bytes).unwrap();
     assert_eq!(bytes[..len], golden);
 
     let mut keyring = Keyring::new();
     keyring.insert(PeerId(4), "hub", "branch", key, [0; 16], now.unix - 10).unwrap();
-    let incoming = message::read(now, &mut keyring, &mut bytes[..len]).unwrap();
+    let incoming = message::read(now, &keyring, &mut bytes[..len]).unwrap();
     assert_eq!(
         (incoming.peer, incoming.present, incoming.boot_id, incoming.bfd),
         (PeerId(4), true, boot_id, bfd)
@@ -585,7 +585,7 @@ fn a_message_is_that_of_the_golden_vector() {
 #[test]
 fn the_longest_names_fit_a_message() {
     let name = "n".repeat(255);
-    let mut sender = Sender::new(&PeerKey::from_bytes([7; 32]), &name, "dc", [1; 16]).unwrap();
+    let sender = Sender::new(&PeerKey::from_bytes([7; 32]), &name, "dc", [1; 16]).unwrap();
     let outgoing = Outgoing {
         source_router: &name,
         pathway: &name,
@@ -593,7 +593,7 @@ fn the_longest_names_fit_a_message() {
         bfd: Default::default(),
         iv: Some([0; 16]),
     };
-    assert!(message::write(at(0), &mut sender, &outgoing, &mut [0; MAX_MESSAGE_LEN]).is_some());
+    assert!(message::write(at(0), &sender, &outgoing, &mut [0; MAX_MESSAGE_LEN]).is_some());
 }
 
 proptest! {
@@ -619,7 +619,7 @@ proptest! {
         if cookie {
             bytes.splice(0..0, [0x4c, 0x48, 0xdb, 0xc6, 0xdd, 0xf6, 0x67, 0x0c, 0x10]);
         }
-        let outcome = router.peering.handle_message(at(9), &mut router.keyring, address(0, 0), address(1, 0), &mut bytes);
+        let outcome = router.peering.handle_message(at(9), &router.keyring, address(0, 0), address(1, 0), &mut bytes);
         prop_assert!(outcome.is_err());
     }
 

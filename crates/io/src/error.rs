@@ -35,6 +35,20 @@ pub enum OpenError {
         /// The verifier's log.
         log: String,
     },
+    /// The kernel's verifier refused the program that steers packets to workers.
+    #[error("the kernel refused the program that steers packets to workers: {source}\n{log}")]
+    Steering {
+        /// The kernel's answer.
+        source: io::Error,
+        /// The verifier's log.
+        log: String,
+    },
+    /// There can't be so many workers.
+    #[error("{workers} workers were asked for; there can be 1 to {most}", most = fairway_types::steering::CLASSES)]
+    Workers {
+        /// How many were asked for.
+        workers: u8,
+    },
     /// The device does not carry Ethernet frames.
     #[error("interface {interface}: device {device} does not carry Ethernet frames")]
     NotEthernet {

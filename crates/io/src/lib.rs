@@ -22,8 +22,8 @@
 //!   is refused when there is none.
 //!
 //! Packets go through packet sockets with vnet headers: super-packets and unfinished checksums pass
-//! as they are, with every offload setting. There is one worker; fan-out and AF_XDP fit behind the
-//! same batches.
+//! as they are, with every offload setting. Several workers share the devices; [`steering`] says who
+//! gets which packet. AF_XDP fits behind the same batches.
 
 pub mod capabilities;
 pub mod capture;
@@ -36,6 +36,7 @@ mod neighbours;
 mod netlink;
 pub mod ports;
 pub mod spec;
+pub mod steering;
 mod sys;
 
 pub use capabilities::{Capability, drop_capabilities};
@@ -44,4 +45,5 @@ pub use error::OpenError;
 pub use guard::{Released, release};
 pub use ports::Ports;
 pub use spec::{PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready};
+pub use steering::{Steering, SteeringError, SteeringStatistics};
 pub use sys::poll::Waker;

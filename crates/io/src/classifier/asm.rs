@@ -1,4 +1,4 @@
-//! A small assembler for eBPF (RFC 9669) with labels, just enough for the classifier.
+//! A small assembler for eBPF (RFC 9669) with labels, just enough for the classifier and for steering.
 
 use std::collections::HashMap;
 
@@ -67,6 +67,8 @@ pub(crate) enum Alu {
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
+    Modulo = 0x90,
+    ExclusiveOr = 0xa0,
     Move = 0xb0,
 }
 
@@ -90,6 +92,7 @@ const CLASS_STORE: u8 = 0x63;
 const CLASS_ALU64: u8 = 0x07;
 const CLASS_ALU32: u8 = 0x04;
 const CLASS_JUMP: u8 = 0x05;
+const MULTIPLY: u8 = 0x20;
 const SOURCE_REGISTER: u8 = 0x08;
 const BYTE_SWAP_TO_BIG_ENDIAN: u8 = 0xdc;
 const PSEUDO_MAP_FD: u8 = 1;
@@ -135,9 +138,19 @@ impl Assembler {
         self.push(CLASS_ALU32 | Alu::Move as u8, destination, 0, 0, value);
     }
 
+    /// `destination = destination * value` on 32 bits, the upper half zero.
+    pub(crate) fn multiply32(&mut self, destination: Reg, value: i32) {
+        self.push(CLASS_ALU32 | MULTIPLY, destination, 0, 0, value);
+    }
+
     /// Turns the lower 16 bits from big-endian into a number.
     pub(crate) fn be16_to_number(&mut self, register: Reg) {
         self.push(BYTE_SWAP_TO_BIG_ENDIAN, register, 0, 0, 16);
+    }
+
+    /// Turns the lower 32 bits from big-endian into a number.
+    pub(crate) fn be32_to_number(&mut self, register: Reg) {
+        self.push(BYTE_SWAP_TO_BIG_ENDIAN, register, 0, 0, 32);
     }
 
     /// `destination = *(base + offset)`.

@@ -38,13 +38,16 @@ mod rule;
 mod tests;
 
 use core::net::IpAddr;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fairway_types::PortRange;
 
 use self::asm::Instruction;
 use self::program::{Answer, MapFds, assemble, value};
+pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
 use crate::error::{Context, OpenError};
 use crate::netlink;
@@ -58,14 +61,19 @@ const PEER_ENTRIES: u32 = 65_536;
 /// The loaded programs and their maps.
 #[derive(Debug)]
 pub(crate) struct Classifier {
-    tables: Tables,
+    tables: Mutex<Tables>,
     local: Map<16, { value::SIZE }>,
     peers: Map<16, 4>,
     counters: Map<4, 8>,
     tc: Program,
     filter: Program,
     cpus: usize,
+    attached: Attached,
 }
+
+/// How many attachments each device has: one that replaces another outlives it, and the last takes the
+/// program off.
+type Attached = Arc<Mutex<HashMap<u32, u32>>>;
 
 /// The name of the program in the kernel.
 const NAME: &str = "fairway";
@@ -75,6 +83,7 @@ const NAME: &str = "fairway";
 pub(crate) struct Attachment {
     ifindex: u32,
     program: Program,
+    attached: Attached,
 }
 
 impl Attachment {
@@ -86,6 +95,12 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = attached.get_mut(&self.ifindex).filter(|count| **count > 1) {
+            *count -= 1;
+            return;
+        }
+        attached.remove(&self.ifindex);
         // The device may be gone, and the program with it. Before Linux 6.6 there is no tcx.
         if self.program.detach_tcx(self.ifindex).is_err() {
             let _ = netlink::remove_filter(self.ifindex);
@@ -121,44 +136,56 @@ impl Classifier {
         let maps = MapFds { local: local.fd(), peers: peers.fd(), counters: counters.fd() };
         let tc = load_program(ProgramKind::SchedCls, maps, Answer::Drop)?;
         let filter = load_program(ProgramKind::SocketFilter, maps, Answer::Accept)?;
-        Ok(Self { tables: Tables::default(), local, peers, counters, tc, filter, cpus: possible_cpus() })
+        let (tables, attached, cpus) = (Mutex::default(), Attached::default(), possible_cpus());
+        Ok(Self { tables, local, peers, counters, tc, filter, cpus, attached })
     }
 
     /// Brings the kernel's tables to `wanted`, touching only what differs. New entries come before old
     /// ones go.
-    pub(crate) fn update(&mut self, wanted: &Tables) -> io::Result<()> {
+    pub(crate) fn update(&self, wanted: &Tables) -> io::Result<()> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         for (&address, &ports) in &wanted.local {
             let nat = wanted.nat.contains(&address);
-            let before =
-                self.tables.local.get(&address).map(|&ports| (ports, self.tables.nat.contains(&address)));
+            let before = tables.local.get(&address).map(|&ports| (ports, tables.nat.contains(&address)));
             if before != Some((ports, nat)) {
                 self.local.insert(&key(address), &local_value(ports, nat))?;
-                self.tables.local.insert(address, ports);
+                tables.local.insert(address, ports);
             }
         }
-        self.tables.nat = wanted.nat.clone();
+        tables.nat = wanted.nat.clone();
         for &peer in &wanted.peers {
-            if !self.tables.peers.contains(&peer) {
+            if !tables.peers.contains(&peer) {
                 self.peers.insert(&key(peer), &[1, 0, 0, 0])?;
-                self.tables.peers.insert(peer);
+                tables.peers.insert(peer);
             }
         }
-        let gone: Vec<_> =
-            self.tables.local.keys().filter(|a| !wanted.local.contains_key(a)).copied().collect();
+        let gone: Vec<_> = tables.local.keys().filter(|a| !wanted.local.contains_key(a)).copied().collect();
         for address in gone {
             self.local.remove(&key(address))?;
-            self.tables.local.remove(&address);
+            tables.local.remove(&address);
         }
-        let gone: Vec<_> = self.tables.peers.difference(&wanted.peers).copied().collect();
+        let gone: Vec<_> = tables.peers.difference(&wanted.peers).copied().collect();
         for peer in gone {
             self.peers.remove(&key(peer))?;
-            self.tables.peers.remove(&peer);
+            tables.peers.remove(&peer);
         }
         Ok(())
     }
 
     /// Takes Fairway's packets away from the kernel on one device.
     pub(crate) fn attach(&self, ifindex: u32) -> io::Result<Attachment> {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.install(ifindex) {
+            // The same program, for an attachment that is to go.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            installed => installed?,
+        }
+        *attached.entry(ifindex).or_default() += 1;
+        let attached = Arc::clone(&self.attached);
+        Ok(Attachment { ifindex, program: self.tc.try_clone()?, attached })
+    }
+
+    fn install(&self, ifindex: u32) -> io::Result<()> {
         match Program::attached(ifindex, NAME) {
             Ok(old) => {
                 self.tc.attach_tcx(ifindex, old.first())?;
@@ -175,7 +202,7 @@ impl Classifier {
             }
             Err(error) => return Err(error),
         }
-        Ok(Attachment { ifindex, program: self.tc.try_clone()? })
+        Ok(())
     }
 
     /// The program for tc.
@@ -204,7 +231,7 @@ fn load_program(kind: ProgramKind, maps: MapFds, answer: Answer) -> Result<Progr
 }
 
 /// Addresses are keys as IPv6, IPv4 ones mapped.
-fn key(address: IpAddr) -> [u8; 16] {
+pub(crate) fn key(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),

@@ -223,7 +223,7 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
         return;
     }
     let tables = tables();
-    let mut classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load().unwrap();
     classifier.update(&tables).unwrap();
     let fds = MapFds {
         local: classifier.local.fd(),
@@ -279,7 +279,7 @@ fn tables_change_by_their_difference() {
         eprintln!("skipped: loading the classifier needs root");
         return;
     }
-    let mut classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load().unwrap();
     let frame = ethernet(0x0800, &ipv4(v4(7), v4(1), 6, 0, &ports(1, 80)));
     let taken = |classifier: &Classifier| classifier.tc.run(&frame).unwrap() == 2;
     assert!(taken(&classifier), "not an own address");
@@ -293,5 +293,5 @@ fn tables_change_by_their_difference() {
     wanted.local.insert(v4(3).into(), None);
     classifier.update(&wanted).unwrap();
     assert!(taken(&classifier), "not an own address any more");
-    assert_eq!(classifier.tables, wanted);
+    assert_eq!(*classifier.tables.lock().unwrap(), wanted);
 }

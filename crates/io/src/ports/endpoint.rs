@@ -1,16 +1,20 @@
 //! One interface: its specification, and what it is attached to while its device is there.
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use fairway_types::packet::TAILROOM;
+use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, DropReason, IpNet, Slot};
 
+use super::group::Group;
 use super::tap::Tap;
 use crate::capture::Direction;
-use crate::classifier::Attachment;
 use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
 use crate::spec::{PortSpec, PortStatistics};
 use crate::sys::packet::{Arrival, BATCH, HEADER, Header, Outgoing, Socket};
+use crate::sys::poll::Poller;
 use crate::sys::tun::Device;
 
 /// How often a send is tried again when the kernel has no room.
@@ -18,14 +22,38 @@ const SEND_RETRIES: u32 = 3;
 /// How many errors of a socket one call to receive gets over.
 const RECEIVE_ERRORS: u32 = 16;
 
-/// What an interface is attached to.
+/// What an interface is attached to; all workers share it.
 #[derive(Debug)]
 pub(super) enum Link {
-    /// A device of the kernel. Fields are dropped in this order: the kernel has the traffic again
-    /// before the socket closes.
-    Ethernet { attachment: Attachment, socket: Socket },
+    /// A device of the kernel, and this worker's seat there.
+    Ethernet(Arc<Group>, WorkerId),
     /// A device of Fairway's own.
-    Host(Device),
+    Host(Arc<Device>),
+}
+
+impl Link {
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Ethernet(group, worker) => group.seat(*worker),
+            Self::Host(_) => None,
+        }
+    }
+
+    /// What is waited for.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Ethernet(group, worker) => group.seat(*worker).map(Socket::fd),
+            Self::Host(device) => Some(device.fd()),
+        }
+    }
+
+    /// Whether it is still attached to the device with this number.
+    pub(super) fn serves(&self, index: u32) -> bool {
+        match self {
+            Self::Ethernet(group, _) => group.serves(index),
+            Self::Host(_) => true,
+        }
+    }
 }
 
 /// A link, and how it is known to the kernel and to the poller.
@@ -34,6 +62,32 @@ pub(super) struct Endpoint {
     pub(super) index: u32,
     pub(super) token: u64,
     pub(super) link: Link,
+    poller: Poller,
+}
+
+impl Endpoint {
+    /// A link to the device with the number `index`. What can be received is reported as `token` if
+    /// this worker `reads`.
+    pub(super) fn new(index: u32, token: u64, link: Link, poller: &Poller, reads: bool) -> io::Result<Self> {
+        if let Some(descriptor) = link.descriptor().filter(|_| reads) {
+            poller.add(descriptor, token)?;
+        }
+        Ok(Self { index, token, link, poller: poller.clone() })
+    }
+
+    /// Whether this is attached to the device that has the number now.
+    pub(super) fn is_attached_to(&self, index: u32) -> bool {
+        self.index == index && self.link.serves(index)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // Other workers may keep the descriptor open.
+        if let Some(descriptor) = self.link.descriptor() {
+            self.poller.remove(descriptor);
+        }
+    }
 }
 
 /// One interface.
@@ -79,7 +133,8 @@ impl Port {
             return 0;
         };
         match &endpoint.link {
-            Link::Ethernet { socket, .. } => {
+            Link::Ethernet(group, worker) => {
+                let Some(socket) = group.seat(*worker) else { return 0 };
                 let room = batch.room().min(BATCH);
                 let first = batch.len();
                 for _ in 0..room {
@@ -101,7 +156,7 @@ impl Port {
 
     /// Sends frames of an Ethernet interface in order, and calls `failed` for each that can't be sent.
     pub(super) fn send_frames(&self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, DropReason)) {
-        let Some(Endpoint { link: Link::Ethernet { socket, .. }, .. }) = &self.endpoint else {
+        let Some(socket) = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.socket()) else {
             (0..frames.len()).for_each(|at| failed(at, DropReason::InterfaceDown));
             return;
         };
@@ -133,7 +188,7 @@ impl Port {
 
     /// Takes over how many frames found no room in the socket.
     pub(super) fn count_overruns(&mut self) {
-        if let Some(Endpoint { link: Link::Ethernet { socket, .. }, .. }) = &self.endpoint {
+        if let Some(socket) = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.socket()) {
             self.statistics.rx_overruns += u64::from(socket.overruns().unwrap_or(0));
         }
     }

@@ -103,8 +103,8 @@ impl Ports {
         let Self { ports, watch, .. } = self;
         let Some(port) = ports.get_mut(index) else { return };
         let present = watch.state().link_for(&port.spec.device, port.spec.vlan).map(|link| link.index);
-        match port.endpoint.as_ref().map(|endpoint| endpoint.index) {
-            Some(attached) if Some(attached) == present => return,
+        match &port.endpoint {
+            Some(endpoint) if present.is_some_and(|index| endpoint.is_attached_to(index)) => return,
             Some(_) => {
                 info!(interface = %port.spec.name, device = %port.spec.device, "the device is gone");
                 port.endpoint = None;

@@ -1,11 +1,15 @@
 //! All interfaces of one worker, as one source and one sink of batches.
 //!
+//! Several workers have each their own, and share what must be one: see [`group`]. Each follows the
+//! kernel by itself, and takes its seat at a device when it notices it; whoever is first makes the seats.
+//!
 //! An interface is attached to while its device exists: when the device goes, its socket and its
 //! classifier go with it, and when a device of the same name appears, both are made again. The state
 //! of devices, addresses, routes and neighbours is a live copy of the kernel's.
 
 mod endpoint;
 mod events;
+mod group;
 mod open;
 mod tap;
 #[cfg(test)]
@@ -16,21 +20,24 @@ use core::net::IpAddr;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, InterfaceId, IpNet, Now, Time};
 
 use self::endpoint::{Endpoint, Link, Port};
+use self::group::Shared;
 use self::tap::Tap;
 use self::transmit::{Scratch, Sender};
 use crate::capture::CaptureHook;
-use crate::classifier::{Classifier, Rule};
+use crate::classifier::Rule;
 use crate::ephemeral::EphemeralPorts;
 use crate::error::{Context, OpenError};
-use crate::guard::Claim;
 use crate::neighbours::Neighbours;
 use crate::netlink::{Change, Watch};
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
+use crate::steering::Steering;
 use crate::sys::poll::{Poller, Waker};
 
 /// What the poller reports that is no interface.
@@ -40,12 +47,14 @@ const FIRST_TOKEN: u64 = 2;
 
 /// All interfaces of one worker.
 ///
-/// Dropping it is the clean shutdown: the kernel has its traffic back, TUN devices are gone and the
-/// ephemeral ports are as before.
+/// Dropping it, and those of the other workers, is the clean shutdown: the kernel has its traffic back,
+/// TUN devices are gone and the ephemeral ports are as before.
 pub struct Ports {
     ports: Vec<Port>,
     peers: Vec<IpAddr>,
-    classifier: Classifier,
+    worker: WorkerId,
+    shared: Arc<Shared>,
+    steering: Steering,
     watch: Watch,
     neighbours: Neighbours,
     poller: Poller,
@@ -59,7 +68,6 @@ pub struct Ports {
     next_token: u64,
     next_turn: usize,
     next_housekeeping: Time,
-    _claim: Claim,
 }
 
 impl fmt::Debug for Ports {
@@ -78,10 +86,33 @@ impl Ports {
     /// # Errors
     /// What the kernel refused, or a specification that can't be served; nothing stays attached.
     pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
-        let claim = Claim::take_soon().map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => OpenError::AnotherRouter,
-            _ => OpenError::System { action: "claim the network namespace", source },
-        })?;
+        Self::join(Arc::new(Shared::open(1, 0)?), WorkerId(0), specs, peers)
+    }
+
+    /// [`Self::open`] for several workers, in the order of their numbers. Each packet comes to one of
+    /// them, as [`crate::steering`] says, with room for as many `exceptions` as tuples that lead
+    /// elsewhere than their class. What arrives on TUN devices comes to worker 0; all can send there.
+    ///
+    /// Each worker calls [`Self::handle_events`] for itself, and all have the same events.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`OpenError::Workers`].
+    pub fn open_all(
+        specs: &[PortSpec],
+        peers: &[IpAddr],
+        workers: u8,
+        exceptions: u32,
+    ) -> Result<Vec<Self>, OpenError> {
+        let shared = Arc::new(Shared::open(workers, exceptions)?);
+        (0..workers).map(|number| Self::join(Arc::clone(&shared), WorkerId(number), specs, peers)).collect()
+    }
+
+    fn join(
+        shared: Arc<Shared>,
+        worker: WorkerId,
+        specs: &[PortSpec],
+        peers: &[IpAddr],
+    ) -> Result<Self, OpenError> {
         let poller = Poller::new().context("make an epoll descriptor")?;
         let waker = Waker::new().context("make an event descriptor")?;
         let watch = Watch::open().context("read the kernel's interfaces over netlink")?;
@@ -90,7 +121,9 @@ impl Ports {
         let mut ports = Self {
             ports: Vec::new(),
             peers: Vec::new(),
-            classifier: Classifier::load()?,
+            worker,
+            steering: shared.steering(),
+            shared,
             watch,
             neighbours: Neighbours::default(),
             poller,
@@ -103,7 +136,6 @@ impl Ports {
             next_token: FIRST_TOKEN,
             next_turn: 0,
             next_housekeeping: Time::ZERO,
-            _claim: claim,
         };
         ports.apply(specs, peers)?;
         Ok(ports)
@@ -111,11 +143,11 @@ impl Ports {
 
     /// Lets go of all interfaces, but leaves the classifier at work: what is Fairway's stays
     /// unanswered by the kernel until a router starts again, or [`crate::release`] is called. So sessions
-    /// survive a restart.
+    /// survive a restart. With several workers, it is enough that one of them leaves so.
     pub fn leave_guarded(mut self) {
-        for port in &mut self.ports {
-            if let Some(Endpoint { link: Link::Ethernet { attachment, .. }, .. }) = port.endpoint.take() {
-                attachment.leave();
+        for port in &self.ports {
+            if let Some(Endpoint { link: Link::Ethernet(group, _), .. }) = &port.endpoint {
+                group.stay();
             }
         }
         if let Some(ephemeral) = self.ephemeral.take() {
@@ -125,6 +157,10 @@ impl Ports {
 
     /// Moves to another set of interfaces and peers. Interfaces that stay keep their sockets and lose
     /// nothing; an id keeps its statistics.
+    ///
+    /// With several workers, worker 0 goes first: it makes what all share. When it has succeeded, the
+    /// others succeed with the same arguments, in any order: a device that one of them can't attach to
+    /// yet is tried again. To go back, apply the old set in the same order.
     ///
     /// # Errors
     /// As [`Self::open`]; after an error the old set goes on working.
@@ -136,6 +172,18 @@ impl Ports {
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Which of the workers this is.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Places tuples at workers, by the interfaces that this worker has.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        self.steering.clone()
     }
 
     /// Waits for packets, for reports of the kernel, for a [`Waker`] or for `timeout`; `None` waits
@@ -222,7 +270,7 @@ impl Ports {
         self.events.pop_front()
     }
 
-    /// Every interface with its state and statistics, in the order of the specifications.
+    /// Every interface with its state and this worker's statistics, in the order of the specifications.
     #[must_use]
     pub fn status(&self) -> Vec<PortStatus> {
         let status = |port: &Port| PortStatus {
@@ -261,12 +309,13 @@ impl Ports {
         self.port(interface).map(|port| port.addresses.clone()).unwrap_or_default()
     }
 
-    /// Packets that arrived on Ethernet interfaces, by the rule of the classifier that decided.
+    /// Packets that arrived on Ethernet interfaces, by the rule of the classifier that decided, for all
+    /// workers.
     ///
     /// # Errors
     /// Those of the kernel.
     pub fn classified(&self) -> io::Result<Vec<(Rule, u64)>> {
-        self.classifier.counts()
+        self.shared.classifier.counts()
     }
 
     /// Calls `hook` for every packet received and sent from now on, or stops with `None`.

@@ -3,10 +3,11 @@
 use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use fairway_types::PortRange;
-use tracing::{info, warn};
+use fairway_types::steering::WorkerId;
+use tracing::{debug, info, warn};
 
 use super::Ports;
 use super::endpoint::{Endpoint, Link, Port};
@@ -14,18 +15,19 @@ use crate::classifier::Tables;
 use crate::ephemeral::{EphemeralPorts, warn_of_bound_sockets};
 use crate::error::{Context, OpenError};
 use crate::spec::{PortKind, PortSpec};
-use crate::sys::packet::Socket;
 use crate::sys::tun::Device;
 
 impl Ports {
     pub(super) fn apply_difference(&mut self, specs: &[PortSpec], peers: &[IpAddr]) -> Result<(), OpenError> {
         refuse_shared_devices(specs)?;
-        self.read_changes().context("read the kernel's interfaces over netlink")?;
+        self.read_for_change()?;
         // Both sets count until the new one stands: nothing falls to the kernel in between.
         let own: Vec<PortSpec> = self.ports.iter().map(|port| port.spec.clone()).collect();
-        let all_peers: Vec<IpAddr> = self.peers.iter().chain(peers).copied().collect();
-        let both = self.tables(specs.iter().chain(&own), &all_peers);
-        self.classifier.update(&both).context("fill the classifier's tables")?;
+        if self.leads() {
+            let all_peers: Vec<IpAddr> = self.peers.iter().chain(peers).copied().collect();
+            let both = self.tables(specs.iter().chain(&own), &all_peers);
+            self.shared.classifier.update(&both).context("fill the classifier's tables")?;
+        }
         let mut opened = match self.open_new(specs) {
             Ok(opened) => opened,
             Err(error) => {
@@ -40,12 +42,31 @@ impl Ports {
             self.ports.push(port);
         }
         drop(old);
+        let shared = &self.shared;
+        self.steering.follow(
+            specs.iter().map(|spec| (spec.id, (spec.kind == PortKind::Ethernet).then(|| shared.token(spec)))),
+        );
         self.peers = peers.to_vec();
         self.neighbours.forget_targets();
         self.update_tables();
         self.keep_ephemeral_ports_out(&ranges_before);
-        self.read_changes().context("read the kernel's interfaces over netlink")?;
+        self.read_for_change()?;
         self.refresh_ports();
+        Ok(())
+    }
+
+    /// Whether this worker does what is done once for all of them.
+    pub(super) fn leads(&self) -> bool {
+        self.worker == WorkerId(0)
+    }
+
+    /// [`Self::read_changes`] for a change of interfaces. Workers that follow must not fail in what
+    /// the first has done: they read again later.
+    fn read_for_change(&mut self) -> Result<(), OpenError> {
+        match self.read_changes() {
+            Err(error) if !self.leads() => warn!(%error, "the kernel's interfaces could not be read"),
+            result => result.context("read the kernel's interfaces over netlink")?,
+        }
         Ok(())
     }
 
@@ -57,8 +78,16 @@ impl Ports {
         let mut opened = HashMap::new();
         for spec in specs {
             let served = self.ports.iter().any(|port| port.same_device(spec) && port.endpoint.is_some());
-            if !served && let Some(endpoint) = self.open_endpoint(spec)? {
-                opened.insert(spec.id, endpoint);
+            if served {
+                continue;
+            }
+            match self.open_endpoint(spec) {
+                Ok(Some(endpoint)) => drop(opened.insert(spec.id, endpoint)),
+                Ok(None) => {}
+                Err(error) if !self.leads() => {
+                    warn!(interface = %spec.name, %error, "could not attach; trying again");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(opened)
@@ -71,7 +100,8 @@ impl Ports {
         if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
             port.endpoint = before.endpoint.take();
             port.ready = before.ready;
-            if let Some(endpoint) = port.endpoint.as_ref().filter(|_| spec.kind == PortKind::Host) {
+            let is_own = spec.kind == PortKind::Host && self.leads();
+            if let Some(endpoint) = port.endpoint.as_ref().filter(|_| is_own) {
                 let index = endpoint.index;
                 self.change_host_device(index, &before.spec, spec);
             }
@@ -93,21 +123,33 @@ impl Ports {
     /// Attaches to the device of `spec`; `None` while there is no such device.
     pub(super) fn open_endpoint(&mut self, spec: &PortSpec) -> Result<Option<Endpoint>, OpenError> {
         let (index, link) = match spec.kind {
-            PortKind::Host => self.open_host(spec)?,
+            PortKind::Host if self.leads() => self.open_host(spec)?,
+            PortKind::Host => match self.follow_host(spec) {
+                Some(found) => found,
+                None => return Ok(None),
+            },
             PortKind::Ethernet => {
                 let Some(index) = self.device_for(spec)? else { return Ok(None) };
-                let attachment =
-                    self.classifier.attach(index).on(&spec.name, "attach the classifier to the device")?;
-                let socket =
-                    Socket::open(index, self.classifier.filter()).on(&spec.name, "open a packet socket")?;
-                (index, Link::Ethernet { attachment, socket })
+                (index, Link::Ethernet(self.shared.group(spec, index)?, self.worker))
             }
         };
         let token = self.next_token;
         self.next_token += 1;
-        self.poller.add(descriptor(&link), token).on(&spec.name, "wait for packets")?;
-        info!(interface = %spec.name, device = %spec.device, index, "attached");
-        Ok(Some(Endpoint { index, token, link }))
+        let reads = spec.kind == PortKind::Ethernet || self.leads();
+        let endpoint =
+            Endpoint::new(index, token, link, &self.poller, reads).on(&spec.name, "wait for packets")?;
+        if self.leads() {
+            info!(interface = %spec.name, device = %spec.device, index, "attached");
+        } else {
+            debug!(interface = %spec.name, index, worker = self.worker.0, "took its seat");
+        }
+        Ok(Some(endpoint))
+    }
+
+    /// The TUN device that worker 0 has made; `None` while it has not, or this worker does not know.
+    fn follow_host(&self, spec: &PortSpec) -> Option<(u32, Link)> {
+        let index = self.watch.state().link_for(&spec.device, 0)?.index;
+        Some((index, Link::Host(self.shared.host(spec, index)?)))
     }
 
     /// The number of the kernel's device for `spec`; `None` while there is none.
@@ -129,7 +171,7 @@ impl Ports {
     }
 
     fn open_host(&mut self, spec: &PortSpec) -> Result<(u32, Link), OpenError> {
-        let device = Device::open(&spec.device).on(&spec.name, "make a TUN device")?;
+        let device = Arc::new(Device::open(&spec.device).on(&spec.name, "make a TUN device")?);
         let index = Device::index_of(&spec.device).on(&spec.name, "find the TUN device")?;
         let requests = self.watch.requests();
         // Without IPv6 in the kernel there is nothing to refuse.
@@ -141,6 +183,7 @@ impl Ports {
         for &route in &spec.routes {
             requests.add_route(index, route).on(&spec.name, "route into the TUN device")?;
         }
+        self.shared.publish_host(spec, index, &device);
         Ok((index, Link::Host(device)))
     }
 
@@ -187,15 +230,18 @@ impl Ports {
 
     /// Brings the classifier's tables to the present state.
     pub(super) fn update_tables(&mut self) {
+        if !self.leads() {
+            return;
+        }
         let tables = self.tables(self.ports.iter().map(|port| &port.spec), &self.peers);
-        if let Err(error) = self.classifier.update(&tables) {
+        if let Err(error) = self.shared.classifier.update(&tables) {
             warn!(%error, "the classifier's tables could not be brought up to date");
         }
     }
 
     fn keep_ephemeral_ports_out(&mut self, before: &[PortRange]) {
         let ranges = waypoint_ranges(self.ports.iter().map(|port| &port.spec));
-        if ranges == before {
+        if !self.leads() || ranges == before {
             return;
         }
         self.ephemeral = None;
@@ -204,13 +250,6 @@ impl Ports {
             Err(error) => warn!(%error, "the host's ephemeral ports could not be moved; some may collide"),
         }
         warn_of_bound_sockets(&ranges);
-    }
-}
-
-fn descriptor(link: &Link) -> BorrowedFd<'_> {
-    match link {
-        Link::Ethernet { socket, .. } => socket.fd(),
-        Link::Host(device) => device.fd(),
     }
 }
 

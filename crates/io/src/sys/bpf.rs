@@ -27,6 +27,7 @@ const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const NO_PREALLOC: u32 = 1;
 const TCX_INGRESS: u32 = 46;
 const REPLACE: u32 = 1 << 2;
+const NO_EXIST: u64 = 1;
 /// Programs looked at on one device.
 const MOST_ATTACHED: usize = 64;
 const LOG_BYTES: usize = 256 * 1024;
@@ -241,11 +242,23 @@ impl<const K: usize, const V: usize> Map<K, V> {
         bpf(MAP_UPDATE, &mut self.element(key, value.as_ptr().cast_mut())).map(drop)
     }
 
-    /// Removes; a key that is absent is no error.
-    pub(crate) fn remove(&self, key: &[u8; K]) -> io::Result<()> {
+    /// Inserts what is absent; says whether it was.
+    pub(crate) fn insert_absent(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<bool> {
+        let mut element = self.element(key, value.as_ptr().cast_mut());
+        element.flags = NO_EXIST;
+        match bpf(MAP_UPDATE, &mut element) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes; says whether it was there.
+    pub(crate) fn remove(&self, key: &[u8; K]) -> io::Result<bool> {
         match bpf(MAP_DELETE, &mut self.element(key, std::ptr::null_mut())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

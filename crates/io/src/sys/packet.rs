@@ -16,6 +16,12 @@ pub(crate) const HEADER: usize = 24;
 const RECEIVE_QUEUE: libc::c_int = 32 * 1024 * 1024;
 const SEND_QUEUE: libc::c_int = 8 * 1024 * 1024;
 
+/// How a fanout group works (include/uapi/linux/if_packet.h), in the upper half of its option: a program
+/// picks the socket, the host's own frames stay out, and the kernel picks an id that is free.
+const EBPF: u32 = 7 << 16;
+const IGNORE_OUTGOING: u32 = 0x4000 << 16;
+const UNIQUE_ID: u32 = 0x2000 << 16;
+
 /// A vnet header and an Ethernet header.
 pub(crate) type Header = [u8; HEADER];
 
@@ -52,6 +58,42 @@ impl Socket {
     /// Opens a socket that receives what `filter` accepts on the device, and nothing that this host
     /// sends. It is bound last, so not one frame passes it without the filter.
     pub(crate) fn open(ifindex: u32, filter: BorrowedFd<'_>) -> io::Result<Self> {
+        let socket = Self::unbound()?;
+        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
+        socket.bind(ifindex)?;
+        Ok(socket)
+    }
+
+    /// Opens sockets that share what [`Self::open`] receives: `program` says which of them gets a
+    /// frame. They are numbered from 0 in the order of the list, as long as all of them are open.
+    pub(crate) fn open_group(
+        ifindex: u32,
+        filter: BorrowedFd<'_>,
+        program: BorrowedFd<'_>,
+        count: u8,
+    ) -> io::Result<Vec<Self>> {
+        let mut sockets = Vec::with_capacity(usize::from(count));
+        let mut options = EBPF | IGNORE_OUTGOING | UNIQUE_ID;
+        for _ in 0..count {
+            let socket = Self::unbound()?;
+            // Until all have joined, a frame would come to several of them, or to the wrong one.
+            socket.refuse_all()?;
+            socket.bind(ifindex)?;
+            socket.set(libc::SOL_PACKET, libc::PACKET_FANOUT, options as libc::c_int)?;
+            if sockets.is_empty() {
+                socket.set(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program.as_raw_fd())?;
+                options = socket.group()? | EBPF | IGNORE_OUTGOING;
+            }
+            sockets.push(socket);
+        }
+        for socket in &sockets {
+            socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
+        }
+        Ok(sockets)
+    }
+
+    /// A socket that receives nothing yet.
+    fn unbound() -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
@@ -59,11 +101,56 @@ impl Socket {
         let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
-        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
         socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_QUEUE)?;
         socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_QUEUE)?;
-        socket.bind(ifindex)?;
         Ok(socket)
+    }
+
+    /// Attaches a filter that accepts nothing.
+    fn refuse_all(&self) -> io::Result<()> {
+        let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+        let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
+        // SAFETY: `program` points to `code`, whose length it has; both are live for the call, the kernel
+        // only reads them, and the size of the structure is passed.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        check(result).map(drop)
+    }
+
+    /// The id of the group that this socket is in.
+    fn group(&self) -> io::Result<u32> {
+        let mut value: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `value` and `length` are live and writable, and the length is that of an int.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_FANOUT,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        };
+        check(result)?;
+        Ok(value as u32 & 0xffff)
+    }
+
+    /// Whether this socket is bound to the device, which has not been away since.
+    pub(crate) fn is_bound_to(&self, ifindex: u32) -> bool {
+        // SAFETY: sockaddr_ll is plain data; all zero is a valid value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: `address` and `length` are live and writable, and the length is that of the structure.
+        let result =
+            unsafe { libc::getsockname(self.fd.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+        check(result).is_ok() && address.sll_ifindex == ifindex as i32
     }
 
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {

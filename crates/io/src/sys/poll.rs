@@ -11,9 +11,10 @@ use super::check;
 const EVENTS: usize = 64;
 
 /// A set of descriptors that are waited for together, each under a number of the caller's choice.
-#[derive(Debug)]
+/// Clones are the same set.
+#[derive(Clone, Debug)]
 pub(crate) struct Poller {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
 }
 
 impl Poller {
@@ -22,7 +23,7 @@ impl Poller {
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the kernel has just returned this descriptor; nobody else owns it.
-        Ok(Self { epoll: unsafe { OwnedFd::from_raw_fd(fd) } })
+        Ok(Self { epoll: Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }) })
     }
 
     /// Reports `fd` as `token` while it can be read. It leaves the set when it is closed.
@@ -33,6 +34,15 @@ impl Poller {
             libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
         };
         check(result).map(drop)
+    }
+
+    /// Reports `fd` no longer; one that is not in the set is no error.
+    pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
+        // SAFETY: both descriptors are open, and no memory is passed. The only error that can come is
+        // that the descriptor is not in the set.
+        let _ = unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), std::ptr::null_mut())
+        };
     }
 
     /// Waits until something is ready or `timeout` has passed, and calls `ready` with each token. An

@@ -131,7 +131,15 @@ impl Bench {
 
     /// A forwarder with an engine of the caller's.
     pub(super) fn forwarder_with(&self, specs: Vec<PortSpec>, engine: Engine) -> Forwarder {
-        Forwarder::start(self.namespace("r"), specs, engine)
+        Forwarder::start(self.namespace("r"), move || Ports::open(&specs, &[]).unwrap(), engine)
+    }
+
+    /// Several workers, each with an engine of its own.
+    pub(super) fn workers(&self, specs: Vec<PortSpec>, engines: Vec<Engine>) -> Vec<Forwarder> {
+        let count = u8::try_from(engines.len()).unwrap();
+        let opened = self.inside("r", move || Ports::open_all(&specs, &[], count, 1000).unwrap());
+        let start = |(ports, engine)| Forwarder::start(self.namespace("r"), move || ports, engine);
+        opened.into_iter().zip(engines).map(start).collect()
     }
 }
 
@@ -174,14 +182,14 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
-    fn start(namespace: String, specs: Vec<PortSpec>, engine: Engine) -> Self {
+    fn start(namespace: String, open: impl FnOnce() -> Ports + Send + 'static, engine: Engine) -> Self {
         let (tasks, inbox) = mpsc::channel();
         let (ready, started) = mpsc::channel();
         let stop = std::sync::Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             enter_namespace(&namespace).unwrap();
-            let ports = Ports::open(&specs, &[]).unwrap();
+            let ports = open();
             ready.send(ports.waker()).unwrap();
             work(ports, engine, &inbox, &stopped);
         });

@@ -5,6 +5,7 @@ mod bench;
 mod changes;
 mod devices;
 mod throughput;
+mod workers;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};

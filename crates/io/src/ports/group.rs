@@ -1,0 +1,159 @@
+//! What the workers of a router share: the claim on the namespace, the classifier, and for each device
+//! one group of packet sockets with a seat for each worker.
+//!
+//! The kernel numbers the members of a fanout group as they join, and closing one renumbers the others.
+//! So all sockets of a device are made at once and in order, and live as long as any worker has a seat.
+//! When a device goes down and up again, the kernel lets them leave and join again in the order in which
+//! they were made.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use fairway_types::steering::{CLASSES, WorkerId};
+
+use crate::classifier::{Attachment, Classifier};
+use crate::error::{Context, OpenError};
+use crate::guard::Claim;
+use crate::spec::PortSpec;
+use crate::steering::{Exceptions, Steering, Token};
+use crate::sys::packet::Socket;
+use crate::sys::tun::Device;
+
+/// What is one for all workers.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) classifier: Classifier,
+    workers: u8,
+    /// Only several workers have any.
+    exceptions: Option<Arc<Exceptions>>,
+    registry: Mutex<Registry>,
+    _claim: Claim,
+}
+
+/// What workers find what they share by. Nobody waits for it on a packet's way.
+#[derive(Debug, Default)]
+struct Registry {
+    /// By device and tag; kept for the life of the process.
+    tokens: HashMap<(String, u16), Token>,
+    groups: HashMap<Token, Weak<Group>>,
+    /// TUN devices by name, with the kernel's number.
+    hosts: HashMap<String, (u32, Weak<Device>)>,
+}
+
+impl Shared {
+    /// Claims the namespace and loads the classifier.
+    pub(super) fn open(workers: u8, exceptions: u32) -> Result<Self, OpenError> {
+        if workers == 0 || workers > CLASSES {
+            return Err(OpenError::Workers { workers });
+        }
+        let claim = Claim::take_soon().map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => OpenError::AnotherRouter,
+            _ => OpenError::System { action: "claim the network namespace", source },
+        })?;
+        let exceptions = match workers {
+            1 => None,
+            _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
+        };
+        let classifier = Classifier::load()?;
+        Ok(Self { classifier, workers, exceptions, registry: Mutex::default(), _claim: claim })
+    }
+
+    /// A handle for one worker, which knows no interfaces yet.
+    pub(super) fn steering(&self) -> Steering {
+        Steering::new(self.exceptions.clone())
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stands for the device and tag of `spec` in keys of steering.
+    pub(super) fn token(&self, spec: &PortSpec) -> Token {
+        let mut registry = self.registry();
+        let next = Token::try_from(registry.tokens.len()).unwrap_or(Token::MAX);
+        *registry.tokens.entry((spec.device.clone(), spec.vlan)).or_insert(next)
+    }
+
+    /// The group of the device of `spec`, whose number is `index`: the one that another worker sits in,
+    /// or a new one.
+    pub(super) fn group(&self, spec: &PortSpec, index: u32) -> Result<Arc<Group>, OpenError> {
+        let token = self.token(spec);
+        let mut registry = self.registry();
+        registry.groups.retain(|_, group| group.strong_count() > 0);
+        let present = registry.groups.get(&token).and_then(Weak::upgrade);
+        if let Some(group) = present.filter(|group| group.serves(index)) {
+            return Ok(group);
+        }
+        let group = Arc::new(self.open_group(spec, index, token)?);
+        registry.groups.insert(token, Arc::downgrade(&group));
+        Ok(group)
+    }
+
+    fn open_group(&self, spec: &PortSpec, index: u32, token: Token) -> Result<Group, OpenError> {
+        const OPEN: &str = "open a packet socket";
+        let attachment =
+            self.classifier.attach(index).on(&spec.name, "attach the classifier to the device")?;
+        let filter = self.classifier.filter();
+        let sockets = match &self.exceptions {
+            None => vec![Socket::open(index, filter).on(&spec.name, OPEN)?],
+            Some(exceptions) => {
+                let program = exceptions.program(token)?;
+                Socket::open_group(index, filter, program.fd(), self.workers).on(&spec.name, OPEN)?
+            }
+        };
+        Ok(Group { index, attachment: Some(attachment), sockets, stays: AtomicBool::new(false) })
+    }
+
+    /// Lets other workers send to a TUN device.
+    pub(super) fn publish_host(&self, spec: &PortSpec, index: u32, device: &Arc<Device>) {
+        self.registry().hosts.insert(spec.device.clone(), (index, Arc::downgrade(device)));
+    }
+
+    /// The TUN device of `spec`, if its number is `index`.
+    pub(super) fn host(&self, spec: &PortSpec, index: u32) -> Option<Arc<Device>> {
+        match self.registry().hosts.get(&spec.device) {
+            Some((known, device)) if *known == index => device.upgrade(),
+            _ => None,
+        }
+    }
+}
+
+/// The classifier and the sockets on one device.
+#[derive(Debug)]
+pub(super) struct Group {
+    index: u32,
+    // Dropped before the sockets: the kernel has the traffic again before they close.
+    attachment: Option<Attachment>,
+    sockets: Vec<Socket>,
+    stays: AtomicBool,
+}
+
+impl Group {
+    /// The socket of a worker.
+    pub(super) fn seat(&self, worker: WorkerId) -> Option<&Socket> {
+        self.sockets.get(worker.index())
+    }
+
+    /// Whether the sockets are still bound to the device with this number. They are not when the device
+    /// was away, even if it has its number again.
+    pub(super) fn serves(&self, index: u32) -> bool {
+        self.index == index && self.sockets.iter().all(|socket| socket.is_bound_to(index))
+    }
+
+    /// Leaves the classifier at work when the last worker is gone.
+    pub(super) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.stays.load(Ordering::Relaxed)
+            && let Some(attachment) = self.attachment.take()
+        {
+            attachment.leave();
+        }
+    }
+}

@@ -107,6 +107,9 @@ pub struct RouterArgs {
     /// Serve Prometheus metrics over HTTP on this address and port.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<std::net::SocketAddr>,
+    /// How many workers share the sessions, 1 to 64 [default: one for each processor, at most 8].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: Option<u8>,
     /// How log lines are written to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log: LogFormat,
@@ -226,6 +229,8 @@ pub enum ShowObject {
     Waypoints(ShowPlain),
     /// Ports of source NAT in use on each address.
     Nat(ShowPlain),
+    /// Workers: sessions and packets of each, and what they hand to each other.
+    Workers(ShowPlain),
     /// Limits by how near they are to being reached, with what they refused.
     Limits(ShowLimits),
     /// Everything that is counted, except drops.

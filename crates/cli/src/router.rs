@@ -18,6 +18,7 @@ pub fn run(args: RouterArgs) -> Outcome {
         name: args.name,
         metrics: args.metrics,
         session_log: args.session_log,
+        workers: args.workers.and_then(core::num::NonZeroU8::new),
         log_format: match args.log {
             LogFormat::Text => fairway_router::LogFormat::Text,
             LogFormat::Json => fairway_router::LogFormat::Json,

@@ -74,6 +74,7 @@ fn tables(bundle: &mut Bundle, router: &mut Connection, args: &SupportBundle) ->
         ("interfaces", Show::Interfaces(Nothing {})),
         ("waypoints", Show::Waypoints(Nothing {})),
         ("nat", Show::Nat(Nothing {})),
+        ("workers", Show::Workers(Nothing {})),
         ("limits", Show::Limits(Nothing {})),
         ("counters", Show::Counters(Nothing {})),
         ("drops", Show::Drops(Nothing {})),

@@ -150,7 +150,7 @@ impl Neighbours {
         let mut packet = PacketBuf::with_capacity(length);
         let copied = packet.fill(slot.packet.bytes());
         let Slot { interface, checksum, gso, verdict, .. } = *slot;
-        entry.held.push_back(Slot { packet, interface, checksum, gso, verdict });
+        entry.held.push_back(Slot { interface, checksum, gso, verdict, ..Slot::new(packet) });
         copied
     }
 

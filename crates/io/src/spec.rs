@@ -145,6 +145,22 @@ impl PortStatistics {
         self.drops[reason as usize]
     }
 
+    /// Adds what another worker did on the same interface.
+    pub fn add(&mut self, other: &Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.rx_overruns += other.rx_overruns;
+        self.rx_unusable += other.rx_unusable;
+        self.punted += other.punted;
+        self.punts_discarded += other.punts_discarded;
+        self.held += other.held;
+        for (sum, count) in self.drops.iter_mut().zip(other.drops) {
+            *sum += count;
+        }
+    }
+
     /// The reasons that have a count.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|&reason| (reason, self.dropped(reason))).filter(|&(_, count)| count > 0)

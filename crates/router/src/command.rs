@@ -1,4 +1,4 @@
-//! Questions and orders to the worker, answered between two batches.
+//! Questions and orders to a worker, answered between two batches.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) type Task = Box<dyn FnOnce(&mut Core) + Send>;
 /// Tasks that wait for the worker at most.
 const WAITING: usize = 64;
 /// How long an answer may take before the worker counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the worker did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,20 @@ pub(crate) enum Unanswered {
     Stuck,
 }
 
-/// The way to the worker; clones lead to the same one.
+/// A question that a worker has not answered yet.
+pub(crate) struct Asked<T>(Receiver<T>);
+
+impl<T> Asked<T> {
+    /// Waits for the answer.
+    pub(crate) fn answer(self) -> Result<T, Unanswered> {
+        self.0.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Unanswered::Stuck,
+            RecvTimeoutError::Disconnected => Unanswered::Ended,
+        })
+    }
+}
+
+/// The way to a worker; clones lead to the same one.
 #[derive(Clone)]
 pub(crate) struct Handle {
     tasks: SyncSender<Task>,
@@ -48,15 +61,20 @@ impl Handle {
         &self,
         task: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
+        self.begin(task)?.answer()
+    }
+
+    /// [`Self::ask`], without waiting yet.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<Asked<T>, Unanswered> {
         let (sender, answer) = sync_channel(1);
         self.order(move |core| {
             // Whoever asked may have given up.
             let _ = sender.send(task(core));
         })?;
-        answer.recv_timeout(PATIENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Unanswered::Stuck,
-            RecvTimeoutError::Disconnected => Unanswered::Ended,
-        })
+        Ok(Asked(answer))
     }
 
     /// Lets the worker run `task`, and does not wait.

@@ -1,22 +1,23 @@
-//! What all threads beside the worker share: the way to it, and the configuration in force.
+//! What all threads beside the workers share: the way to them, and the configuration in force.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fairway_session::Applied;
 use tracing::{error, info, warn};
 
 use crate::api::{ConfigurationStatus, Fault, Refused, Reloaded};
 use crate::clock::{self, Clock};
-use crate::command::Handle;
+use crate::crew::Crew;
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
 use crate::options::Options;
 use crate::worker::RouterPorts;
 
-/// What all threads beside the worker share.
+/// What all threads beside the workers share.
 pub(crate) struct Control {
     pub(crate) options: Options,
-    pub(crate) worker: Handle,
+    pub(crate) crew: Crew,
     pub(crate) clock: Clock,
     pub(crate) notifier: Notifier,
     in_force: Mutex<InForce>,
@@ -38,7 +39,7 @@ struct InForce {
 impl Control {
     pub(crate) fn new(
         options: Options,
-        worker: Handle,
+        crew: Crew,
         clock: Clock,
         notifier: Notifier,
         ports: RouterPorts,
@@ -55,7 +56,7 @@ impl Control {
         };
         Self {
             options,
-            worker,
+            crew,
             clock,
             notifier,
             in_force: Mutex::new(in_force),
@@ -100,8 +101,7 @@ impl Control {
             let path = self.options.config.display().to_string();
             Refused { faults: vec![load::error_at(path, problem, fix)], more: 0 }
         };
-        let applied = self.worker.ask(move |core| core.apply(loaded, &before));
-        let applied = applied.map_err(|error| refuse(error.to_string()))?.map_err(refuse)?;
+        let applied = self.go_over(loaded, &ports, before).map_err(refuse)?;
         let mut in_force = lock(&self.in_force);
         in_force.ports = ports;
         in_force.applied_unix_seconds = clock::unix_time().as_secs();
@@ -113,6 +113,33 @@ impl Control {
             sessions_removed: applied.removed as u64,
             warnings,
         })
+    }
+
+    /// Lets all workers go over to a configuration, or none.
+    fn go_over(&self, loaded: Loaded, ports: &RouterPorts, before: RouterPorts) -> Result<Applied, String> {
+        let Loaded { snapshot, keys, .. } = loaded;
+        let next = Arc::clone(&snapshot);
+        let keyring = self.crew.leader().ask(move |core| {
+            core.engine.next_keyring(&next, keys, core.clock.now()).map_err(|error| error.to_string())
+        });
+        let keyring = keyring.map_err(|error| error.to_string())??;
+        let (after, kept) = (ports.clone(), before.clone());
+        let applied = self.crew.change(
+            move |core| core.prepare(&after, &kept),
+            move |core| core.go_over(Arc::clone(&snapshot), keyring.clone()),
+            move |core| core.go_back(&before),
+        )?;
+        // What the leader said while others still had the old paths may have meant nothing to them.
+        let published = self.crew.leader().order(|core| {
+            core.engine.publish_all_paths();
+            core.flush();
+        });
+        published.map_err(|error| error.to_string())?;
+        let add = |sum: Applied, one: Applied| Applied {
+            kept: sum.kept + one.kept,
+            removed: sum.removed + one.removed,
+        };
+        Ok(applied.into_iter().fold(Applied::default(), add))
     }
 
     /// What `show status` says of the configuration, and the warnings about it.
@@ -141,7 +168,7 @@ pub(crate) struct CaptureRight<'a>(&'a Control);
 impl Drop for CaptureRight<'_> {
     fn drop(&mut self) {
         // A worker that is gone captures nothing.
-        let _ = self.0.worker.ask(|core| core.ports.set_capture(None));
+        let _ = self.0.crew.ask_each(|core| core.ports.set_capture(None));
         self.0.capturing.store(false, Ordering::Release);
     }
 }

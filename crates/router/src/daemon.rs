@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use fairway_crypto::Keyring;
-use fairway_io::Capability;
-use fairway_session::Engine;
+use fairway_io::{Capability, Ports};
+use fairway_session::{Engine, Shard, Shared};
+use fairway_types::WorkerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -19,9 +20,11 @@ use crate::api::server::Listener;
 use crate::clock::Clock;
 use crate::command::Handle;
 use crate::control::{self, Control};
+use crate::crew::Crew;
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
 use crate::options::Options;
+use crate::ring::rings;
 use crate::session_log::SessionLog;
 use crate::stop::{Stop, TellOnDrop};
 use crate::worker::{Core, RouterPorts};
@@ -33,7 +36,7 @@ use crate::{logs, metrics};
 /// and capabilities given up for it and all threads started from it.
 ///
 /// # Errors
-/// What keeps it from starting, or made its worker end.
+/// What keeps it from starting, or made a worker end.
 pub fn run(options: Options) -> anyhow::Result<()> {
     logs::start(&options);
     let signals = Signals::block()?;
@@ -46,46 +49,44 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let (session_log, session_writer) =
         options.session_log.clone().map(|file| SessionLog::open(file, clock)).transpose()?.unzip();
     let wanted = RouterPorts::of(&loaded);
-    let ports = wanted.open().context("attach to the interfaces")?;
+    let limits = loaded.snapshot.model().limits;
+    let workers = options.workers.map_or_else(Options::usual_workers, core::num::NonZeroU8::get);
+    let ports = wanted.open(workers, limits.sessions).context("attach to the interfaces")?;
     fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up privileges")?;
 
-    let limits = loaded.snapshot.model().limits;
     let warnings = loaded.warnings.clone();
-    let (handle, tasks) = Handle::new(ports.waker());
-    let engine = engine(loaded, clock)?;
-    let core = Core::new(engine, ports, clock, session_log);
     let (ended, stop) = (Stop::new()?, Stop::new()?);
+    let (crew, workers) = start_workers(ports, loaded, clock, session_log, &ended)?;
     let control =
-        Control::new(options, handle, clock, Notifier::from_environment(), wanted, limits.sessions, warnings);
+        Control::new(options, crew, clock, Notifier::from_environment(), wanted, limits.sessions, warnings);
     let control = Arc::new(control);
-    let tell = TellOnDrop(ended.clone());
-    let worker = Builder::new().name("worker".into()).spawn(move || {
-        let _tell = tell;
-        core.run(&tasks)
-    })?;
     let mut servers = start_servers(listener, metrics, &control, &stop)?;
-    // It ends when the worker, who has its other end, does.
+    // It ends when the workers, who have its other end, do.
     servers.extend(session_writer);
     info!(
         router = control.options.name,
         config = %control.options.config.display(),
         socket = %control.options.socket.display(),
         version = env!("CARGO_PKG_VERSION"),
+        workers = control.crew.len(),
         "router is forwarding"
     );
     control.notifier.ready("forwarding");
     let result = attend(&control, &signals, &ended);
     control.notifier.stopping();
-    // A worker that has ended hears nothing, and need not.
-    let _ = control.worker.order(Core::stop);
+    control.crew.order_each(Core::stop);
     stop.tell();
-    let worked = worker.join().map_err(|_| anyhow!("the worker panicked"));
+    let mut worked = Ok(());
+    for worker in workers {
+        let ended = worker.join().map_err(|_| anyhow!("a worker panicked")).flatten();
+        worked = worked.and(ended);
+    }
     for server in servers {
         if server.join().is_err() {
             warn!("a server thread panicked");
         }
     }
-    worked??;
+    worked?;
     result?;
     info!("router has stopped");
     Ok(())
@@ -109,15 +110,53 @@ fn refusal(refused: &Refused) -> anyhow::Error {
     anyhow!(text)
 }
 
-fn engine(loaded: Loaded, clock: Clock) -> anyhow::Result<Engine> {
+/// Starts a worker for each of the `ports`.
+fn start_workers(
+    ports: Vec<Ports>,
+    loaded: Loaded,
+    clock: Clock,
+    session_log: Option<SessionLog>,
+    ended: &Stop,
+) -> anyhow::Result<(Crew, Vec<JoinHandle<anyhow::Result<()>>>)> {
+    let count = u8::try_from(ports.len()).context("too many workers")?;
+    let wakers: Vec<_> = ports.iter().map(Ports::waker).collect();
+    let (mut handles, mut threads) = (Vec::new(), Vec::new());
+    let engines = engines(loaded, clock, count)?;
+    for (number, ((ports, engine), ring)) in (0u8..).zip(ports.into_iter().zip(engines).zip(rings(&wakers))) {
+        let (handle, tasks) = Handle::new(ports.waker());
+        let core = Core::new(engine, ports, ring, clock, session_log.clone());
+        let tell = TellOnDrop(ended.clone());
+        let worker = Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _tell = tell;
+            core.run(&tasks)
+        })?;
+        handles.push(handle);
+        threads.push(worker);
+    }
+    let mut handles = handles.into_iter();
+    let leader = handles.next().context("no workers")?;
+    Ok((Crew::new(leader, handles.collect()), threads))
+}
+
+/// An engine for each of so many workers.
+fn engines(loaded: Loaded, clock: Clock, workers: u8) -> anyhow::Result<Vec<Engine>> {
     let now = clock.now();
     let mut keyring = Keyring::new();
     keyring.replace(&loaded.snapshot.model().router, loaded.keys, now.unix)?;
-    let mut seed = [0; 32];
-    let mut boot_id = [0; 8];
-    getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    getrandom::fill(&mut boot_id).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    Ok(Engine::new(loaded.snapshot, keyring, seed, u64::from_ne_bytes(boot_id), now))
+    let (secret, boot_id) = (u64::from_ne_bytes(random()?), u64::from_ne_bytes(random()?));
+    let shared = Shared::new(loaded.snapshot.model(), keyring, secret);
+    let engine = |number| {
+        let shard = Shard::new(WorkerId(number), workers).context("no such worker")?;
+        let snapshot = Arc::clone(&loaded.snapshot);
+        Ok(Engine::of_several(snapshot, shared.clone(), shard, random()?, boot_id, now))
+    };
+    (0..workers).map(engine).collect()
+}
+
+fn random<const LENGTH: usize>() -> anyhow::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    Ok(bytes)
 }
 
 fn start_servers(
@@ -151,7 +190,7 @@ fn attend(control: &Control, signals: &Signals, ended: &Stop) -> anyhow::Result<
         // An interrupted wait is just another round.
         let _ = poll(&mut entries, patience(interval));
         if ended.is_told() {
-            bail!("the worker has ended");
+            bail!("a worker has ended");
         }
         match signals.next()? {
             Some(Signal::SIGHUP) => {
@@ -167,7 +206,7 @@ fn attend(control: &Control, signals: &Signals, ended: &Stop) -> anyhow::Result<
         }
         let now = control.clock.mono();
         if interval.is_some_and(|interval| now.since(watched) >= interval / 2)
-            && control.worker.ask(|_| ()).is_ok()
+            && control.crew.ask_each(|_| ()).is_ok()
         {
             control.notifier.alive();
             watched = now;

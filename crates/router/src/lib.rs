@@ -1,21 +1,26 @@
 //! The router daemon: workers, configuration, API and wiring.
 //!
 //! [`run`] is the whole of it. The main thread loads the configuration, answers signals and the
-//! service manager; one worker thread owns the engine and the interfaces; API threads turn requests
-//! into commands, which the worker answers between two batches. No decision about a packet is made
+//! service manager; each worker thread owns an engine and its sockets on the interfaces; API threads
+//! turn requests into commands, which workers answer between two batches. No decision about a packet is made
 //! here.
 
 pub mod api;
 mod clock;
 mod command;
 mod control;
+mod crew;
 mod daemon;
+mod exchange;
+mod facts;
 mod interfaces;
 mod load;
 mod logs;
+mod merge;
 mod metrics;
 mod notify;
 mod options;
+mod ring;
 mod session_log;
 mod stop;
 mod views;

@@ -4,16 +4,16 @@ use core::fmt::{Display, Write as _};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use fairway_types::{Counter, Counters};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::api::{Drop, Interface, Limit, Peer, Waypoints};
+use crate::api::{Drop, Interface, Limit, Peer, Waypoints, Worker};
 use crate::command::Unanswered;
 use crate::control::Control;
+use crate::facts;
 use crate::stop::Stop;
 use crate::views;
 
@@ -107,29 +107,27 @@ struct Facts {
     peers: Vec<Peer>,
     waypoints: Vec<Waypoints>,
     limits: Vec<Limit>,
+    workers: Vec<Worker>,
 }
 
 fn gather(control: &Control) -> Result<Facts, Unanswered> {
     let (configuration, _) = control.configuration();
-    let uptime_seconds = views::uptime(control.clock.mono());
-    control.worker.ask(move |core| {
-        let snapshot = Arc::clone(core.engine.snapshot());
-        let model = snapshot.model();
-        Facts {
-            router: model.router.clone(),
-            uptime_seconds,
-            applied_unix_seconds: configuration.applied_unix_seconds,
-            refused: configuration.refused.is_some(),
-            sessions: core.engine.session_count(),
-            capacity: core.engine.capacity(),
-            half_open: core.engine.half_open_count(),
-            counters: core.engine.counters().clone(),
-            drops: views::drops(core),
-            interfaces: views::interfaces(model, &core.ports.status()),
-            peers: views::peers(core),
-            waypoints: views::waypoints(model, &core.engine.waypoints()),
-            limits: views::limits(core),
-        }
+    let all = facts::gather(control)?;
+    Ok(Facts {
+        router: all.model().router.clone(),
+        uptime_seconds: views::uptime(control.clock.mono()),
+        applied_unix_seconds: configuration.applied_unix_seconds,
+        refused: configuration.refused.is_some(),
+        sessions: all.sessions(),
+        capacity: all.capacity(),
+        half_open: all.half_open(),
+        counters: all.counters(),
+        drops: all.drops(),
+        interfaces: all.interfaces(),
+        peers: all.peers.clone(),
+        waypoints: all.waypoints(),
+        limits: all.limits(),
+        workers: all.workers(),
     })
 }
 
@@ -172,6 +170,7 @@ impl Facts {
         self.render_interfaces(&mut page);
         self.render_paths(&mut page);
         self.render_limits(&mut page);
+        self.render_workers(&mut page);
         page.0
     }
 
@@ -199,6 +198,23 @@ impl Facts {
             page.family(&name, help, if *rises { "counter" } else { "gauge" });
             for interface in &self.interfaces {
                 page.sample(&name, &[("interface", &interface.name)], value(interface));
+            }
+        }
+    }
+
+    fn render_workers(&self, page: &mut Page) {
+        type Figure = (&'static str, &'static str, bool, fn(&Worker) -> u64);
+        const FIGURES: &[Figure] = &[
+            ("sessions", "Sessions the worker holds now.", false, |w| w.sessions),
+            ("received_packets_total", "Packets that came to the worker.", true, |w| w.received),
+            ("handed_over_packets_total", "Packets handed over to their worker.", true, |w| w.handed_over),
+            ("taken_over_packets_total", "Packets taken over from other workers.", true, |w| w.taken_over),
+        ];
+        for (suffix, help, rises, value) in FIGURES {
+            let name = format!("fairway_worker_{suffix}");
+            page.family(&name, help, if *rises { "counter" } else { "gauge" });
+            for worker in &self.workers {
+                page.sample(&name, &[("worker", &worker.worker.to_string())], value(worker));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a router daemon is started with.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 /// How log lines are written to standard error.
@@ -41,13 +42,26 @@ pub struct Options {
     /// Where the beginning and end of each session is written, a JSON object a line; `None` for
     /// nowhere.
     pub session_log: Option<PathBuf>,
+    /// How many workers share the router's sessions, each on a thread of its own; `None` for
+    /// [`Self::usual_workers`].
+    pub workers: Option<NonZeroU8>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How much is logged.
     pub log_level: LogLevel,
 }
 
+/// More workers than this have to be asked for.
+const USUAL_WORKERS: usize = 8;
+
 impl Options {
+    /// As many workers as there are processors for them, at most eight.
+    #[must_use]
+    pub fn usual_workers() -> u8 {
+        let processors = std::thread::available_parallelism().map_or(1, core::num::NonZeroUsize::get);
+        u8::try_from(processors.min(USUAL_WORKERS)).unwrap_or(1)
+    }
+
     /// The usual options for the router `name` of the configuration in `config`.
     #[must_use]
     pub fn new(config: impl Into<PathBuf>, name: &str) -> Self {
@@ -57,6 +71,7 @@ impl Options {
             socket: crate::api::default_socket(name),
             metrics: None,
             session_log: None,
+            workers: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
         }

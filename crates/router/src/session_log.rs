@@ -44,7 +44,7 @@ pub(crate) struct Line {
 }
 
 /// Where lines go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SessionLog {
     lines: SyncSender<Line>,
 }

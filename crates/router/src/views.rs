@@ -5,7 +5,7 @@ use core::time::Duration;
 use fairway_io::PortStatus;
 use fairway_peering::{Diagnostic, State};
 use fairway_policy::{Candidate, CandidateHop, Decision, Explanation, FibRow, Match, Snapshot};
-use fairway_session::{LegView, LimitScope, LimitView, NatUsage, SessionView, WaypointUsage};
+use fairway_session::{DropRecord, LegView, LimitScope, LimitView, NatUsage, SessionView, WaypointUsage};
 use fairway_types::model::{InterfaceKind, RouterModel};
 use fairway_types::{Counters, DropReason, InterfaceId, IpNet, Now, PathId, Time, Tuple};
 
@@ -322,10 +322,9 @@ pub(crate) fn waypoints(model: &RouterModel, usage: &[WaypointUsage]) -> Vec<api
 }
 
 /// The ports of source NAT.
-pub(crate) fn nat(core: &Core) -> Vec<api::NatPorts> {
-    let snapshot = core.engine.snapshot();
-    let one = |usage: NatUsage| api::NatPorts {
-        interface: interface_name(snapshot.model(), usage.interface),
+pub(crate) fn nat(model: &RouterModel, usage: &[NatUsage]) -> Vec<api::NatPorts> {
+    let one = |usage: &NatUsage| api::NatPorts {
+        interface: interface_name(model, usage.interface),
         address: usage.address,
         protocol: usage.protocol.to_string(),
         used: u64::from(usage.used),
@@ -335,14 +334,18 @@ pub(crate) fn nat(core: &Core) -> Vec<api::NatPorts> {
         given: usage.given,
         refused: usage.refused,
     };
-    core.engine.nat_usage().map(one).collect()
+    usage.iter().map(one).collect()
 }
 
 /// All limits.
-pub(crate) fn limits(core: &Core) -> Vec<api::Limit> {
-    let snapshot = core.engine.snapshot();
+pub(crate) fn limits(
+    model: &RouterModel,
+    limits: &[LimitView],
+    waypoints: &[WaypointUsage],
+    nat: &[NatUsage],
+) -> Vec<api::Limit> {
     let one = |view: &LimitView| {
-        let (scope, name) = scope(snapshot.model(), &view.limit.scope);
+        let (scope, name) = scope(model, &view.limit.scope);
         api::Limit {
             scope: scope.to_owned(),
             name,
@@ -356,10 +359,10 @@ pub(crate) fn limits(core: &Core) -> Vec<api::Limit> {
             evicted: view.evicted,
         }
     };
-    let mut limits: Vec<api::Limit> = core.engine.limits(core.clock.now()).iter().map(one).collect();
-    limits.extend(core.engine.waypoints().iter().map(|usage| port_limit(snapshot.model(), usage)));
-    limits.extend(core.engine.nat_usage().map(|usage| nat_limit(&usage)));
-    limits
+    let mut all: Vec<api::Limit> = limits.iter().map(one).collect();
+    all.extend(waypoints.iter().map(|usage| port_limit(model, usage)));
+    all.extend(nat.iter().map(nat_limit));
+    all
 }
 
 /// The limit of waypoint ports on a path.
@@ -423,14 +426,16 @@ pub(crate) fn counters(counters: &Counters) -> Vec<api::Counter> {
 }
 
 /// All drops, the engine's and those on the way out, reasons without any included.
-pub(crate) fn drops(core: &Core) -> Vec<api::Drop> {
-    let now = core.clock.mono();
-    let snapshot = core.engine.snapshot();
-    let outbound = core.ports.status();
+pub(crate) fn drops(
+    model: &RouterModel,
+    now: Time,
+    records: &[DropRecord],
+    outbound: &[PortStatus],
+) -> Vec<api::Drop> {
     let sent =
         |reason: DropReason| -> u64 { outbound.iter().map(|port| port.statistics.dropped(reason)).sum() };
-    core.engine
-        .drops()
+    records
+        .iter()
         .map(|record| api::Drop {
             reason: record.reason.name().to_owned(),
             culprit: record.reason.culprit().name().to_owned(),
@@ -438,7 +443,7 @@ pub(crate) fn drops(core: &Core) -> Vec<api::Drop> {
             help: record.reason.help().trim().to_owned(),
             last: record.last.map(|last| api::DropExample {
                 age_seconds: seconds(now.since(last.at)),
-                interface: snapshot.model().interface(last.interface).map(|i| i.name.clone()),
+                interface: model.interface(last.interface).map(|i| i.name.clone()),
                 protocol: last.tuple.map(|tuple| tuple.protocol.to_string()),
                 source: last.tuple.map(|tuple| tuple.source),
                 destination: last.tuple.map(|tuple| tuple.destination),

@@ -1,24 +1,29 @@
-//! The worker: one thread that owns the engine and the interfaces.
+//! A worker: a thread that owns an engine and its own sockets on the interfaces.
 //!
-//! A round is: wait, receive, decide, send; then what the kernel reported, what is due, and what
-//! others asked for. Each part of a round is bounded, so that none starves the others.
+//! A round is: wait, receive, decide, send; then what other workers handed over, what the kernel
+//! reported, what is due, and what others asked for. Each part of a round is bounded, so that none
+//! starves the others.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::Context;
-use fairway_io::{PortEvent, Ports};
+use fairway_crypto::Keyring;
+use fairway_io::{PortEvent, Ports, Steering};
+use fairway_policy::Snapshot;
 use fairway_session::{Applied, Engine, Event};
 use fairway_types::model::RouterModel;
-use fairway_types::{Batch, InterfaceId, Time};
+use fairway_types::{Batch, InterfaceId, Time, WorkerId};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::command::Task;
+use crate::exchange::Drains;
 use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
+use crate::ring::{Inbox, Outboxes};
 use crate::session_log::{self, Line, SessionLog};
 use crate::views;
 
@@ -40,12 +45,16 @@ const RECORDS: usize = 512;
 /// The longest wait, so that a clock or a driver that misbehaves costs seconds, not for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// What the worker owns.
+/// What a worker owns.
 pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) ports: Ports,
     pub(crate) batch: Batch,
     pub(crate) clock: Clock,
+    pub(crate) steering: Steering,
+    pub(crate) inbox: Inbox,
+    pub(crate) outboxes: Outboxes,
+    pub(crate) drains: Drains,
     limiter: Limiter,
     session_log: Option<SessionLog>,
     stopping: bool,
@@ -55,13 +64,18 @@ impl Core {
     pub(crate) fn new(
         mut engine: Engine,
         ports: Ports,
+        (inbox, outboxes): (Inbox, Outboxes),
         clock: Clock,
         session_log: Option<SessionLog>,
     ) -> Self {
         engine.record_sessions(session_log.is_some());
         let mut core = Self {
             engine,
+            steering: ports.steering(),
             ports,
+            inbox,
+            outboxes,
+            drains: Drains::new(),
             batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES),
             clock,
             limiter: Limiter::default(),
@@ -81,11 +95,14 @@ impl Core {
         while !self.stopping {
             let timeout = if waiting { Duration::ZERO } else { self.timeout() };
             let ready = self.ports.wait(Some(timeout)).context("wait for packets")?;
-            if ready.packets {
-                self.forward();
+            let dry = !ready.packets || self.forward();
+            if dry && !self.drains.is_empty() {
+                self.answer_drains();
             }
+            waiting = self.take_over();
             self.attend(ready.events);
-            waiting = self.perform(tasks);
+            waiting |= self.perform(tasks);
+            waiting |= !self.drains.is_empty() || self.outboxes.is_behind();
         }
         self.say_goodbye();
         self.log_sessions();
@@ -99,17 +116,15 @@ impl Core {
         due.map_or(LONGEST_WAIT, |due| due.since(now).min(LONGEST_WAIT))
     }
 
-    /// Receives, decides and sends, a bounded number of batches.
-    fn forward(&mut self) {
+    /// Receives, decides and sends, a bounded number of batches. Says whether nothing is left.
+    fn forward(&mut self) -> bool {
         for _ in 0..BATCHES {
             if self.ports.receive(&mut self.batch) == 0 {
-                break;
+                return true;
             }
-            let now = self.clock.now();
-            self.engine.process(now, &mut self.batch);
-            self.ports.transmit(now, &mut self.batch);
-            self.batch.clear();
+            self.decide();
         }
+        false
     }
 
     /// Does what the kernel reported and what is due.
@@ -154,12 +169,6 @@ impl Core {
         }
     }
 
-    /// Sends what the engine made.
-    pub(crate) fn flush(&mut self) {
-        self.ports.transmit(self.clock.now(), &mut self.batch);
-        self.batch.clear();
-    }
-
     /// Runs some of the tasks that wait; says whether more do.
     fn perform(&mut self, tasks: &Receiver<Task>) -> bool {
         for _ in 0..TASKS {
@@ -169,29 +178,36 @@ impl Core {
         true
     }
 
-    /// Goes over to another configuration: both halves, or none.
-    pub(crate) fn apply(&mut self, loaded: Loaded, before: &RouterPorts) -> Result<Applied, String> {
-        let now = self.clock.now();
-        let after = RouterPorts::of(&loaded);
+    /// Goes over to the interfaces of another configuration, or stays where it is. No packet may be
+    /// decided until [`Self::go_over`] or [`Self::go_back`].
+    pub(crate) fn prepare(&mut self, after: &RouterPorts, before: &RouterPorts) -> Result<(), String> {
         if !after.has_interfaces_of(before) {
             // It would name packets by the wrong interfaces.
             self.ports.set_capture(None);
         }
-        self.ports.apply(&after.specs, &after.waypoints).map_err(|error| error.to_string())?;
-        let applied = match self.engine.apply(now, loaded.snapshot, loaded.keys, &mut self.batch) {
-            Ok(applied) => applied,
-            Err(error) => {
-                self.batch.clear();
-                if let Err(error) = self.ports.apply(&before.specs, &before.waypoints) {
-                    warn!(%error, "interfaces of the refused configuration stay");
-                }
-                return Err(error.to_string());
-            }
-        };
+        self.ports.apply(&after.specs, &after.waypoints).map_err(|error| error.to_string())
+    }
+
+    /// Goes back to the interfaces of the configuration in force.
+    pub(crate) fn go_back(&mut self, before: &RouterPorts) {
+        if let Err(error) = self.ports.apply(&before.specs, &before.waypoints) {
+            warn!(%error, "interfaces of the refused configuration stay");
+        }
+    }
+
+    /// Goes over to another configuration.
+    pub(crate) fn go_over(&mut self, snapshot: Arc<Snapshot>, keyring: Keyring) -> Applied {
+        let now = self.clock.now();
+        let applied = self.engine.apply(now, snapshot, keyring, &mut self.batch);
         self.flush();
         self.read_mtus();
         self.examine_interfaces();
-        Ok(applied)
+        applied
+    }
+
+    /// Whether it speaks for all workers where they would all say the same.
+    fn leads(&self) -> bool {
+        self.engine.worker() == WorkerId(0)
     }
 
     /// Ends the worker after this round.
@@ -215,6 +231,9 @@ impl Core {
 
     /// Tells the operator what is wrong with interfaces that the kernel reports nothing about.
     fn examine_interfaces(&self) {
+        if !self.leads() {
+            return;
+        }
         let snapshot = Arc::clone(self.engine.snapshot());
         for id in interface_ids(snapshot.model()) {
             self.warn_of_addresses(snapshot.model(), id);
@@ -249,6 +268,12 @@ impl Core {
         let snapshot = Arc::clone(self.engine.snapshot());
         let model = snapshot.model();
         let named = |id: InterfaceId| model.interface(id).map_or("", |i| i.name.as_str());
+        if !self.leads() {
+            if let PortEvent::Up(id) | PortEvent::MtuChanged(id) = event {
+                self.read_mtu(id);
+            }
+            return;
+        }
         match event {
             PortEvent::Up(id) => {
                 self.read_mtu(id);
@@ -318,7 +343,7 @@ impl Core {
         });
     }
 
-    fn report(&mut self, now: Time, kind: &'static str, write: impl FnOnce()) {
+    pub(crate) fn report(&mut self, now: Time, kind: &'static str, write: impl FnOnce()) {
         let Some(withheld) = self.limiter.admit(now, kind) else { return };
         if withheld > 0 {
             info!(kind, withheld, "lines of this kind were left out");
@@ -354,7 +379,11 @@ impl RouterPorts {
         names(self) == names(other)
     }
 
-    pub(crate) fn open(&self) -> Result<Ports, fairway_io::OpenError> {
-        Ports::open(&self.specs, &self.waypoints)
+    /// Attaches to the interfaces, for so many workers that have so many sessions at most.
+    pub(crate) fn open(&self, workers: u8, sessions: u32) -> Result<Vec<Ports>, fairway_io::OpenError> {
+        if workers == 1 {
+            return Ok(vec![Ports::open(&self.specs, &self.waypoints)?]);
+        }
+        Ports::open_all(&self.specs, &self.waypoints, workers, sessions.saturating_mul(2))
     }
 }

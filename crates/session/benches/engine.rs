@@ -425,7 +425,8 @@ fn all_at_once(effort: &Effort, report: &mut Report) {
         let (snapshot, keys) = (support::snapshot(SESSIONS, true, 0), support::keys(0));
         batch.clear();
         let start = Instant::now();
-        let applied = ingress.apply(*now, snapshot, keys, batch).unwrap();
+        let keyring = ingress.next_keyring(&snapshot, keys, *now).unwrap();
+        let applied = ingress.apply(*now, snapshot, keyring, batch);
         reload.push(start.elapsed().as_secs_f64() * 1e3);
         assert_eq!(applied.kept, SESSIONS as usize);
         now.mono = now.mono + Duration::from_secs(200);

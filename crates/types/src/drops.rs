@@ -180,6 +180,8 @@ drop_reasons! {
         SessionKeysFailed = "session-keys-failed",
         /// No room for another packet of the router's own making.
         OutputFull = "output-full",
+        /// The worker that owns the packet's flow has no room for it: it does not keep up.
+        WorkerBusy = "worker-busy",
         /// The next hop did not answer ARP or neighbour discovery.
         NextHopUnresolved = "next-hop-unresolved",
         /// The interface is down or gone.

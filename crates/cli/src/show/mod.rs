@@ -12,6 +12,7 @@ mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -32,6 +33,7 @@ pub fn run(args: ShowArgs) -> Outcome {
         ShowObject::Fib(args) => fib::run(&args)?,
         ShowObject::Peers(args) => fabric::peers(&args)?,
         ShowObject::Waypoints(args) => fabric::waypoints(&args)?,
+        ShowObject::Workers(args) => workers::run(&args)?,
         ShowObject::Nat(args) => fabric::nat(&args)?,
         ShowObject::Interfaces(args) => interfaces::run(&args)?,
         ShowObject::Limits(args) => limits::run(&args)?,

@@ -42,10 +42,11 @@ pub fn text(status: &Status, now: Duration) -> String {
         (
             "sessions",
             format!(
-                "{} of {} ({})",
+                "{} of {} ({}), with {}",
                 status.sessions,
                 status.session_capacity,
-                share(status.sessions, status.session_capacity)
+                share(status.sessions, status.session_capacity),
+                units::counted(status.workers, "worker", "workers")
             ),
         ),
         ("interfaces", format!("{} of {} up", status.interfaces_up, status.interfaces)),

@@ -308,6 +308,7 @@ fn the_status_fits_and_warns() {
         pid: 4711,
         uptime_seconds: 93_784.0,
         sessions: 12,
+        workers: 2,
         session_capacity: 1_000_000,
         interfaces_up: 2,
         interfaces: 3,

@@ -67,7 +67,7 @@ impl Sender<'_> {
                     Outcome::Dropped(reason) => self.dropped(slot, egress.interface, reason),
                 },
                 Verdict::Punt => self.punt(slot),
-                Verdict::Pending | Verdict::Drop(_) | Verdict::Consumed => {}
+                Verdict::Pending | Verdict::Drop(_) | Verdict::Consumed | Verdict::HandOver(_) => {}
             }
         }
         for port in 0..self.ports.len() {

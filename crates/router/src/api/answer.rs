@@ -8,15 +8,15 @@ use fairway_types::model::RouterModel;
 use fairway_types::{IpNet, Now, PortRange};
 
 use super::request::{Delete, FibFilter, FibQuery, LookupQuery, Request, SessionFilter, SessionQuery, Show};
-use super::types::{Deleted, ErrorBody, FibRow, Page, Response, Status};
+use super::types::{Deleted, ErrorBody, FibRow, Page, Response, Status, Workers};
 use super::{DEFAULT_PAGE, MAX_PAGE};
 use crate::command::Unanswered;
 use crate::control::Control;
-use crate::views;
+use crate::{facts, views};
 
-/// Sessions asked of the worker at once.
+/// Sessions asked of a worker at once.
 const AT_ONCE: usize = 256;
-/// Questions to the worker for one page; each looks at some thousand places of the table.
+/// Questions to workers for one page; each looks at some thousand places of the table.
 const QUESTIONS: usize = 64;
 
 impl From<Unanswered> for ErrorBody {
@@ -58,24 +58,15 @@ fn answer_show(control: &Control, show: Show) -> Result<Response, ErrorBody> {
             })?)
         }
         Show::Fib(query) => Response::Fib(fib(control, &query)?),
-        Show::Peers(_) => Response::Peers(control.worker.ask(|core| views::peers(core))?),
-        Show::Interfaces(_) => {
-            let (snapshot, status) =
-                control.worker.ask(|core| (Arc::clone(core.engine.snapshot()), core.ports.status()))?;
-            Response::Interfaces(views::interfaces(snapshot.model(), &status))
-        }
-        Show::Waypoints(_) => {
-            let (snapshot, usage) =
-                control.worker.ask(|core| (Arc::clone(core.engine.snapshot()), core.engine.waypoints()))?;
-            Response::Waypoints(views::waypoints(snapshot.model(), &usage))
-        }
-        Show::Nat(_) => Response::Nat(control.worker.ask(|core| views::nat(core))?),
-        Show::Limits(_) => Response::Limits(control.worker.ask(|core| views::limits(core))?),
-        Show::Counters(_) => {
-            Response::Counters(views::counters(&control.worker.ask(|core| core.engine.counters().clone())?))
-        }
+        Show::Peers(_) => Response::Peers(control.crew.leader().ask(|core| views::peers(core))?),
+        Show::Interfaces(_) => Response::Interfaces(facts::gather(control)?.interfaces()),
+        Show::Waypoints(_) => Response::Waypoints(facts::gather(control)?.waypoints()),
+        Show::Nat(_) => Response::Nat(facts::gather(control)?.nat()),
+        Show::Limits(_) => Response::Limits(facts::gather(control)?.limits()),
+        Show::Workers(_) => Response::Workers(workers(control)?),
+        Show::Counters(_) => Response::Counters(views::counters(&facts::gather(control)?.counters())),
         Show::Drops(_) => {
-            let mut drops = control.worker.ask(|core| views::drops(core))?;
+            let mut drops = facts::gather(control)?.drops();
             drops.retain(|drop| drop.count > 0);
             Response::Drops(drops)
         }
@@ -85,13 +76,10 @@ fn answer_show(control: &Control, show: Show) -> Result<Response, ErrorBody> {
 
 fn status(control: &Control) -> Result<Status, ErrorBody> {
     let (configuration, mut warnings) = control.configuration();
-    let (snapshot, sessions, capacity, ports, peers) = control.worker.ask(|core| {
-        let engine = &core.engine;
-        let snapshot = Arc::clone(engine.snapshot());
-        (snapshot, engine.session_count(), engine.capacity(), core.ports.status(), views::peers(core))
-    })?;
-    let model = snapshot.model();
-    let interfaces = views::interfaces(model, &ports);
+    let facts = facts::gather(control)?;
+    let model = facts.model();
+    let interfaces = facts.interfaces();
+    let peers = &facts.peers;
     for interface in &interfaces {
         if !interface.up {
             warnings.push(format!("interface {} is down or missing", interface.name));
@@ -110,8 +98,9 @@ fn status(control: &Control) -> Result<Status, ErrorBody> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_seconds: views::uptime(control.clock.mono()),
-        sessions: sessions as u64,
-        session_capacity: capacity as u64,
+        workers: control.crew.len(),
+        sessions: facts.sessions() as u64,
+        session_capacity: facts.capacity() as u64,
         interfaces_up: interfaces.iter().filter(|interface| interface.up).count(),
         interfaces: interfaces.len(),
         paths_up: paths().filter(|path| path.up).count(),
@@ -121,7 +110,17 @@ fn status(control: &Control) -> Result<Status, ErrorBody> {
     })
 }
 
-/// One page of sessions, asked of the worker a few at a time.
+fn workers(control: &Control) -> Result<Workers, ErrorBody> {
+    let facts = facts::gather(control)?;
+    let steering = facts.steering();
+    Ok(Workers {
+        workers: facts.workers(),
+        steered_flows: steering.placed,
+        steering_refused: steering.refused,
+    })
+}
+
+/// One page of sessions, asked of one worker after the other, a few at a time.
 fn page<T>(
     control: &Control,
     query: &SessionQuery,
@@ -160,15 +159,20 @@ fn some_sessions(
     cursor: u64,
     limit: usize,
 ) -> Result<Found, ErrorBody> {
-    let start = u32::try_from(cursor).map_err(|_| {
-        ErrorBody::new("`show.cursor` is too large", "take it from `next` of the page before")
-    })?;
+    // The worker, and the place in its table.
+    let (worker, start) = ((cursor >> 32) as usize, cursor as u32);
+    let Some(handle) = control.crew.get(worker) else {
+        return Err(ErrorBody::new("`show.cursor` is too large", "take it from `next` of the page before"));
+    };
     let filter = filter.clone();
-    let found = control.worker.ask(move |core| {
+    let mut found = handle.ask(move |core| {
         let now = core.clock.now();
         let (views, next) = core.engine.sessions(now, &filter, start, limit);
         Found { snapshot: Arc::clone(core.engine.snapshot()), now, views, next: next.map(u64::from) }
     })?;
+    let here = (worker as u64) << 32;
+    let further = (worker + 1 < control.crew.len()).then_some(((worker + 1) as u64) << 32);
+    found.next = found.next.map(|place| here | place).or(further);
     Ok(found)
 }
 
@@ -249,20 +253,21 @@ fn delete_matching(control: &Control, filter: &EngineFilter) -> Result<u64, Erro
     let mut sessions = 0;
     loop {
         let filter = filter.clone();
-        let removed = control.worker.ask(move |core| {
+        let removed = control.crew.ask_each(move |core| {
             let removed = core.engine.delete(core.clock.now(), &filter, &mut core.batch);
             core.flush();
-            removed
+            removed as u64
         })?;
+        let removed: u64 = removed.into_iter().sum();
         if removed == 0 {
             return Ok(sessions);
         }
-        sessions += removed as u64;
+        sessions += removed;
     }
 }
 
 fn fib(control: &Control, query: &FibQuery) -> Result<Page<FibRow>, ErrorBody> {
-    let snapshot = control.worker.ask(|core| Arc::clone(core.engine.snapshot()))?;
+    let snapshot = control.crew.leader().ask(|core| Arc::clone(core.engine.snapshot()))?;
     let model = snapshot.model();
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let start = usize::try_from(query.cursor.unwrap_or(0)).unwrap_or(usize::MAX);
@@ -297,7 +302,7 @@ fn lookup(control: &Control, query: LookupQuery) -> Result<super::types::Lookup,
             "give two of one family",
         ));
     }
-    control.worker.ask(move |core| {
+    control.crew.leader().ask(move |core| {
         let snapshot = Arc::clone(core.engine.snapshot());
         let model = snapshot.model();
         let tenant = match (&query.tenant, &query.interface) {

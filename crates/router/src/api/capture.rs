@@ -19,6 +19,7 @@ use super::packets::{CaptureInterface, Captured, Capturing, Packet};
 use super::request::CaptureRequest;
 use super::server::send;
 use super::types::{ErrorBody, Response};
+use crate::command::Unanswered;
 use crate::control::Control;
 
 /// Packets that wait for the client at most.
@@ -110,7 +111,7 @@ fn start(
 ) -> Result<(Capturing, Receiver<Packet>), ErrorBody> {
     let (sender, receiver) = sync_channel(PACKETS);
     let (request, queue) = (request.clone(), Arc::clone(queue));
-    let capturing = control.worker.ask(move |core| {
+    let each = control.crew.ask_each(move |core| {
         let status = core.ports.status();
         for name in &request.interfaces {
             if !status.iter().any(|port| port.name == *name) {
@@ -130,9 +131,12 @@ fn start(
             });
         }
         let keep = request.snap_bytes.map_or(usize::MAX, |bytes| bytes as usize);
-        core.ports.set_capture(Some(tap(sender, queue, positions, keep)));
+        core.ports.set_capture(Some(tap(sender.clone(), Arc::clone(&queue), positions, keep)));
         Ok(Capturing { router: core.engine.snapshot().model().router.clone(), interfaces })
-    })??;
+    })?;
+    // All of them say the same.
+    let mut each = each.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
+    let capturing = each.next().ok_or(Unanswered::Ended)?;
     Ok((capturing, receiver))
 }
 

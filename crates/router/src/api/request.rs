@@ -42,6 +42,8 @@ pub enum Show {
     Interfaces(Nothing),
     /// Waypoint ports.
     Waypoints(Nothing),
+    /// What each worker does.
+    Workers(Nothing),
     /// Ports of source NAT.
     Nat(Nothing),
     /// Limits.
@@ -328,6 +330,7 @@ impl Show {
             "peers" => Self::Peers(body_of("show", rest)?),
             "interfaces" => Self::Interfaces(body_of("show", rest)?),
             "waypoints" => Self::Waypoints(body_of("show", rest)?),
+            "workers" => Self::Workers(body_of("show", rest)?),
             "nat" => Self::Nat(body_of("show", rest)?),
             "limits" => Self::Limits(body_of("show", rest)?),
             "counters" => Self::Counters(body_of("show", rest)?),

@@ -32,6 +32,7 @@ fn requests_are_read_as_they_are_written() {
         Request::Show(Show::Peers(Nothing {})),
         Request::Show(Show::Interfaces(Nothing {})),
         Request::Show(Show::Waypoints(Nothing {})),
+        Request::Show(Show::Workers(Nothing {})),
         Request::Show(Show::Counters(Nothing {})),
         Request::Show(Show::Drops(Nothing {})),
         Request::Show(Show::Lookup(lookup)),

@@ -25,6 +25,8 @@ pub enum Response {
     Interfaces(Vec<Interface>),
     /// To `show waypoints`.
     Waypoints(Vec<Waypoints>),
+    /// What each worker does.
+    Workers(Workers),
     /// To `show nat`.
     Nat(Vec<NatPorts>),
     /// To `show limits`.
@@ -411,6 +413,40 @@ pub struct Limit {
     pub evicted: u64,
 }
 
+/// What the workers of a router do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Each of them.
+    pub workers: Vec<Worker>,
+    /// Flows that the kernel brings to another worker than their tuple says.
+    pub steered_flows: u64,
+    /// Flows that the kernel could not be told of; their packets are handed over one by one.
+    pub steering_refused: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number.
+    pub worker: u8,
+    /// Sessions it holds.
+    pub sessions: u64,
+    /// Sessions it can hold.
+    pub session_capacity: u64,
+    /// Packets that came to it.
+    pub received: u64,
+    /// Packets it forwarded.
+    pub forwarded: u64,
+    /// Packets it handed over to the worker that owns their flow.
+    pub handed_over: u64,
+    /// Packets it took over from other workers.
+    pub taken_over: u64,
+    /// Packets it held back to keep the order of a flow while that was placed.
+    pub held_for_order: u64,
+    /// Packets that the kernel could not queue for it because it was too slow.
+    pub receive_overruns: u64,
+}
+
 /// A counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
@@ -467,6 +503,8 @@ pub struct Status {
     pub pid: u32,
     /// How long it has been running.
     pub uptime_seconds: f64,
+    /// Workers that share its sessions.
+    pub workers: usize,
     /// Sessions held now.
     pub sessions: u64,
     /// Sessions that can be held at once.

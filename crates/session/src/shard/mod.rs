@@ -21,7 +21,7 @@ use fairway_crypto::Keyring;
 use fairway_types::model::{Limits, PeerPath, Quota, Quotas, RouterModel};
 use fairway_types::steering::class_of;
 use fairway_types::{
-    Batch, Counter, InterfaceId, Now, Outlet, PathId, Protocol, Slot, Tuple, Verdict, WorkerId,
+    Batch, Counter, DropReason, InterfaceId, Now, Outlet, PathId, Protocol, Slot, Tuple, Verdict, WorkerId,
 };
 use fairway_wire::ip::Parsed;
 use fairway_wire::svr;
@@ -239,6 +239,13 @@ impl Engine {
 
     fn path_between(&self, local: IpAddr, remote: IpAddr) -> Option<PathId> {
         self.snapshot.path_by_waypoints(local, remote)
+    }
+
+    /// Drops a packet that its owner has no room for.
+    pub fn lose_handover(&mut self, now: Now, packet: &Slot) -> Verdict {
+        let length = packet.packet.len();
+        self.drops.record(now.mono, DropReason::WorkerBusy, packet.interface, None, length);
+        Verdict::Drop(DropReason::WorkerBusy)
     }
 
     /// How many flows belong to another worker than their tuple says, of all workers.

@@ -211,6 +211,12 @@ impl Classifier {
         self.tc.fd()
     }
 
+    /// The program for packet sockets, to be run by hand.
+    #[cfg(test)]
+    pub(crate) fn filter_program(&self) -> &Program {
+        &self.filter
+    }
+
     /// The program for packet sockets.
     pub(crate) fn filter(&self) -> BorrowedFd<'_> {
         self.filter.fd()

@@ -143,7 +143,7 @@ impl Ports {
 
     /// Lets go of all interfaces, but leaves the classifier at work: what is Fairway's stays
     /// unanswered by the kernel until a router starts again, or [`crate::release`] is called. So sessions
-    /// survive a restart. With several workers, it is enough that one of them leaves so.
+    /// survive a restart. With several workers, each leaves so.
     pub fn leave_guarded(mut self) {
         for port in &self.ports {
             if let Some(Endpoint { link: Link::Ethernet(group, _), .. }) = &port.endpoint {

@@ -1,4 +1,5 @@
 //! Holds the loaded program to the reference, and the reference to what the engine reads.
+#![expect(clippy::disallowed_methods, reason = "a measurement")]
 
 use core::net::SocketAddr;
 
@@ -309,4 +310,69 @@ fn one_worker_has_nothing_to_place() {
     steering.place(InterfaceId(1), &flow, WorkerId(0)).unwrap();
     steering.forget(InterfaceId(1), &flow).unwrap();
     assert_eq!(steering.statistics(), SteeringStatistics::default());
+}
+
+/// Not a test of anything: prints what steering costs beside the filter that every packet passes.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    if !crate::sys::is_root() {
+        return;
+    }
+    const ROUNDS: u32 = 1_000_000;
+    let exceptions = Arc::new(Exceptions::new(4, 1_000_000).unwrap());
+    let steering = Steering::new(Some(exceptions.clone()));
+    steering.follow([(InterfaceId(1), Some(7))].into_iter());
+    let program = exceptions.program(7).unwrap();
+    let classifier = crate::classifier::Classifier::load().unwrap();
+    let ends = [[10, 0, 0, 1, 10, 0, 0, 2].to_vec(), [[0xfd; 16], [0xfe; 16]].concat()];
+    let mut frames = Vec::new();
+    for (ends, next) in ends.iter().flat_map(|ends| [(ends, 6), (ends, 17)]) {
+        let mut header = if ends.len() == 8 {
+            vec![0x45, 0, 0, 60, 0, 0, 0, 0, 64, next, 0, 0]
+        } else {
+            vec![0x60, 0, 0, 0, 0, 40, next, 64]
+        };
+        header.extend(ends);
+        header.extend([0x9c, 0x40, 0, 80]);
+        header.resize(header.len() + 40, 0);
+        let kind: [u8; 2] = if ends.len() == 8 { [8, 0] } else { [0x86, 0xdd] };
+        frames.push([&[0; 12][..], &kind, &header].concat());
+    }
+    let filter = classifier.filter_program();
+    for (what, entries) in [("an empty map", 0u32), ("100,000 placed", 100_000)] {
+        for number in 0..entries {
+            let [a, b, c, d] = number.to_be_bytes();
+            let flow = tuple(&format!("10.{b}.{c}.{d}:{}", 1000 + u32::from(a)), "10.0.0.2:53");
+            steering.place(InterfaceId(1), &flow, WorkerId(1)).unwrap();
+        }
+        for frame in &frames {
+            let tuple = tuple_of(&frame[14..]).unwrap();
+            let mut times = [0; 3];
+            times[0] = (0..5).map(|_| filter.repeat(frame, ROUNDS).unwrap().1).min().unwrap();
+            times[1] = (0..5).map(|_| program.repeat(frame, ROUNDS).unwrap().1).min().unwrap();
+            steering.place(InterfaceId(1), &tuple, WorkerId(1)).unwrap();
+            times[2] = (0..5).map(|_| program.repeat(frame, ROUNDS).unwrap().1).min().unwrap();
+            steering.forget(InterfaceId(1), &tuple).unwrap();
+            eprintln!(
+                "{what}, {tuple}: filter {} ns, steering {} ns, placed {} ns",
+                times[0], times[1], times[2]
+            );
+        }
+    }
+    let start = std::time::Instant::now();
+    for port in 0..50_000 {
+        steering
+            .place(InterfaceId(1), &tuple(&format!("10.1.1.1:{port}"), "10.0.0.2:53"), WorkerId(1))
+            .unwrap();
+    }
+    let placed = start.elapsed();
+    for port in 0..50_000 {
+        steering.forget(InterfaceId(1), &tuple(&format!("10.1.1.1:{port}"), "10.0.0.2:53")).unwrap();
+    }
+    eprintln!(
+        "place {} ns, forget {} ns",
+        placed.as_nanos() / 50_000,
+        (start.elapsed() - placed).as_nanos() / 50_000
+    );
 }

@@ -400,14 +400,21 @@ impl Program {
     /// Runs the program once on `frame` and returns what it returned.
     #[cfg(test)]
     pub(crate) fn run(&self, frame: &[u8]) -> io::Result<u32> {
+        Ok(self.repeat(frame, 1)?.0)
+    }
+
+    /// Runs the program again and again on `frame`, and returns what it returned and how long it took
+    /// each time, in nanoseconds.
+    #[cfg(test)]
+    pub(crate) fn repeat(&self, frame: &[u8], times: u32) -> io::Result<(u32, u32)> {
         let mut attributes = TestRun {
             prog_fd: raw(&self.fd),
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
-            repeat: 1,
+            repeat: times,
             ..TestRun::default()
         };
         bpf(PROG_TEST_RUN, &mut attributes)?;
-        Ok(attributes.retval)
+        Ok((attributes.retval, attributes.duration))
     }
 }

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fairway_types::steering::WorkerId;
-use fairway_types::{InterfaceId, Protocol, Tuple};
+use fairway_types::{Batch, DropReason, InterfaceId, Protocol, Tuple, Verdict};
 
 use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, ip};
 use super::ping;
 use crate::PortSpec;
-use crate::steering::{tuple_of, worker_of};
+use crate::classifier::asm::{Assembler, Reg};
+use crate::steering::{Exceptions, Steering, tuple_of, worker_of};
+use crate::sys::bpf::{Program, ProgramKind};
+use crate::sys::packet::{self, BATCH, HEADER, Outgoing, Socket};
 
 /// A packet, and who received it where.
 #[derive(Clone, Debug)]
@@ -243,6 +246,18 @@ fn a_device_that_goes_and_returns_is_shared_as_before() {
 }
 
 #[test]
+fn a_device_that_is_down_at_first_is_shared_when_it_comes_up() {
+    let Some(bench) = Bench::raise() else { return };
+    let book = Book::default();
+    bench.output("r", "ip link set left down");
+    let workers = bench.workers(Bench::specs(), book.engines(3));
+    wait_for_all(&workers, "down", false);
+    bench.output("r", "ip link set left up");
+    wait_for_all(&workers, "up", true);
+    assert_steered(&send_flows(&bench, &book), 3, &HashMap::new());
+}
+
+#[test]
 fn a_reload_gives_every_worker_its_seats() {
     let Some(bench) = Bench::raise() else { return };
     ip(&format!("-n {} link add spare type veth peer name other", bench.namespace("r")));
@@ -340,4 +355,180 @@ fn the_kernel_has_its_traffic_back_when_the_last_worker_is_gone() {
     assert_eq!(connect(), Some(std::io::ErrorKind::TimedOut));
     drop(workers);
     assert_eq!(connect(), Some(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn a_reload_loses_nothing_of_any_worker() {
+    let Some(bench) = Bench::raise() else { return };
+    ip(&format!("-n {} link add spare type veth peer name other", bench.namespace("r")));
+    bench.output("r", "ip link set spare up");
+    let workers = bench.workers(Bench::specs(), Book::default().engines(2));
+    ping(&bench, "a", "10.77.2.2", "");
+    let namespace = bench.namespace("a");
+    // Flows of both workers: the identifier differs.
+    let pinging: Vec<_> = (0..4)
+        .map(|_| {
+            let command = format!("netns exec {namespace} ping -q -i 0.002 -c 500 -W 2 10.77.2.2");
+            std::thread::spawn(move || super::bench::run("ip", &command))
+        })
+        .collect();
+    for round in 0..40u16 {
+        for worker in &workers {
+            worker.ask(move |ports, _, _| {
+                let mut specs = Bench::specs();
+                if round % 2 == 0 {
+                    specs.insert(0, PortSpec::ethernet(InterfaceId(30), "spare", "spare"));
+                }
+                ports.apply(&specs, &[]).unwrap();
+            });
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for pinging in pinging {
+        let output = pinging.join().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("500 received, 0% packet loss"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_capabilities_is_enough_for_all_workers() {
+    let Some(bench) = Bench::raise() else { return };
+    let book = Book::default();
+    let workers = bench.workers(Bench::specs(), book.engines(2));
+    for worker in &workers {
+        worker.ask(|_, _, _| crate::drop_capabilities(crate::Capability::FOR_PORTS).unwrap());
+    }
+    for _ in 0..2 {
+        bench.output("r", "ip link del left");
+        wait_for_all(&workers, "gone", false);
+        bench.join("a", "left", 1);
+        wait_for_all(&workers, "back", true);
+    }
+    let tuple = flow(40_000);
+    let elsewhere = workers[1].ask(move |ports, _, _| {
+        let steering = ports.steering();
+        let elsewhere = WorkerId(1 - steering.unplaced(LEFT, &tuple).0);
+        steering.place(LEFT, &tuple, elsewhere).unwrap();
+        elsewhere
+    });
+    assert_steered(&send_flows(&bench, &book), 2, &HashMap::from([((LEFT, tuple), elsewhere)]));
+    drop(workers);
+    let answer = super::connect(&bench, "10.77.1.1:16384");
+    assert_eq!(answer, Some(std::io::ErrorKind::ConnectionRefused), "the kernel has its traffic back");
+}
+
+/// The datagrams that wait in a socket, from their IP header on.
+fn datagrams(socket: &Socket) -> Vec<Vec<u8>> {
+    let mut batch = Batch::new(BATCH, 1, 2048);
+    let mut found = Vec::new();
+    loop {
+        batch.clear();
+        while batch.receive().is_some() {}
+        let (mut headers, mut arrivals) = ([[0; HEADER]; BATCH], [packet::Arrival::default(); BATCH]);
+        let Ok(count) = socket.receive(batch.received_mut(), &mut headers, &mut arrivals) else {
+            return found;
+        };
+        for (slot, arrival) in batch.received_mut().iter_mut().zip(&arrivals).take(count) {
+            slot.packet.set_len(arrival.length - HEADER);
+            let packet = slot.packet.bytes();
+            if tuple_of(packet).is_some_and(|tuple| tuple.protocol == Protocol::UDP) {
+                found.push(packet.to_vec());
+            }
+        }
+    }
+}
+
+/// Sends datagrams in frames with tags of a kind from host A, one from each of the ports.
+fn send_tagged(bench: &Bench, kind: u16, ports: std::ops::Range<u16>) {
+    let index = bench.output("a", "cat /sys/class/net/eth0/ifindex").trim().parse().unwrap();
+    let text = bench.output("r", "cat /sys/class/net/left/address");
+    let link: Vec<u8> = text.trim().split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    bench.inside("a", move || {
+        let socket = Socket::open(index, accept_all().fd()).unwrap();
+        let mut header = [0; HEADER];
+        header[HEADER - 14..HEADER - 8].copy_from_slice(&link);
+        header[HEADER - 2..].copy_from_slice(&kind.to_be_bytes());
+        for port in ports {
+            let mut packet = vec![0, 30, 0x08, 0];
+            packet.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 30, 2, 10, 77, 30, 1]);
+            packet.extend(
+                [port.to_be_bytes(), [0, 9], [0, 16], [0, 0], [0; 2], [0; 2], [0; 2], [0; 2]].concat(),
+            );
+            assert_eq!(socket.send(&[Outgoing { header, packet: &packet }]).unwrap(), 1);
+        }
+    });
+}
+
+fn accept_all() -> Program {
+    let mut all = Assembler::default();
+    all.move32(Reg::R0, -1);
+    all.exit();
+    Program::load(ProgramKind::SocketFilter, "all", &all.finish().unwrap()).unwrap()
+}
+
+/// The classifier leaves tags to the kernel's VLAN devices, so this looks at the sockets themselves.
+#[test]
+fn tagged_frames_are_steered_by_the_packet_inside() {
+    let Some(bench) = Bench::raise() else { return };
+    let index = bench.output("r", "cat /sys/class/net/left/ifindex").trim().parse().unwrap();
+    let placed = Tuple {
+        source: "10.77.30.2:40000".parse().unwrap(),
+        destination: "10.77.30.1:9".parse().unwrap(),
+        protocol: Protocol::UDP,
+    };
+    let elsewhere = WorkerId((worker_of(&placed, 3).0 + 1) % 3);
+    let sockets = bench.inside("r", move || {
+        let exceptions = Arc::new(Exceptions::new(3, 100).unwrap());
+        let steering = Steering::new(Some(exceptions.clone()));
+        steering.follow(std::iter::once((LEFT, Some(7))));
+        steering.place(LEFT, &placed, elsewhere).unwrap();
+        let program = exceptions.program(7).unwrap();
+        Socket::open_group(index, accept_all().fd(), program.fd(), 3).unwrap()
+    });
+    for kind in [0x8100, 0x88a8] {
+        sockets.iter().for_each(|socket| drop(datagrams(socket)));
+        send_tagged(&bench, kind, FLOWS);
+        let mut arrivals = Vec::new();
+        for (worker, socket) in (0..).map(WorkerId).zip(&sockets) {
+            let one = |packet| Arrival { worker, interface: LEFT, packet };
+            arrivals.extend(datagrams(socket).into_iter().map(one));
+        }
+        assert_eq!(arrivals.len(), FLOWS.len(), "{kind:04x}");
+        assert_steered(&arrivals, 3, &HashMap::from([((LEFT, placed), elsewhere)]));
+    }
+}
+
+/// Not a test of anything: prints how long a sender, which does the kernel's part of receiving, takes
+/// for a packet, with one worker and with two.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let Some(bench) = Bench::raise() else { return };
+    const ROUNDS: u32 = 400_000;
+    let discard =
+        |_| -> Engine { Box::new(|slot| slot.verdict = Verdict::Drop(DropReason::UnknownWaypoint)) };
+    for _ in 0..3 {
+        for count in [1, 2] {
+            let workers = bench.workers(Bench::specs(), (0..count).map(discard).collect());
+            let elapsed = bench.inside("a", || {
+                let to: SocketAddr = "10.77.2.2:9".parse().unwrap();
+                let open = |_| UdpSocket::bind("0.0.0.0:0").unwrap();
+                let sockets: Vec<_> = (0..64).map(open).collect();
+                let start = Instant::now();
+                for socket in sockets.iter().cycle().take(ROUNDS as usize) {
+                    socket.send_to(&[0; 64], to).unwrap();
+                }
+                start.elapsed()
+            });
+            let received: u64 = workers
+                .iter()
+                .map(|worker| worker.ask(|ports, _, _| ports.status()[0].statistics.rx_packets))
+                .sum();
+            eprintln!(
+                "{count} workers: {} ns for a packet, {received} received",
+                elapsed.as_nanos() / u128::from(ROUNDS)
+            );
+        }
+    }
 }

@@ -89,7 +89,7 @@ fn describe(topology: &Topology, file: &Path) -> State {
 fn describe_node(node: &Node) -> NodeState {
     let (role, tenant) = match &node.role {
         Role::Host { tenant } => ("host", tenant.clone()),
-        Role::Router => ("router", None),
+        Role::Router { .. } => ("router", None),
         Role::Nat(_) => ("nat", None),
     };
     let addresses = node.interfaces.values().flat_map(|interface| {

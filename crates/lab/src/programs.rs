@@ -115,8 +115,8 @@ pub(crate) fn start_all(topology: &Topology, executable: &Path, state: &mut Stat
     wait_for(wires)?;
     let mut programs = Vec::new();
     for (name, node) in &topology.nodes {
-        if node.role == Role::Router {
-            programs.push(Starting::start(router(&topology.name, name, executable), state)?);
+        if let Role::Router { workers } = node.role {
+            programs.push(Starting::start(router(&topology.name, name, workers, executable), state)?);
         }
         for (service_name, wanted) in &node.services {
             programs.push(Starting::start(service(&topology.name, name, service_name, wanted), state)?);
@@ -162,14 +162,18 @@ fn wire(topology: &Topology, name: &str, link: &Link, executable: &Path) -> Resu
     })
 }
 
-fn router(lab: &str, name: &str, executable: &Path) -> Launch {
+fn router(lab: &str, name: &str, workers: Option<u8>, executable: &Path) -> Launch {
     let folder = directory(lab);
+    let mut command = router_command(executable, &folder, name);
+    if let Some(workers) = workers {
+        command.extend(["--workers".to_owned(), workers.to_string()]);
+    }
     Launch {
         owner: name.to_owned(),
         what: ROUTER.to_owned(),
         namespace: namespace_name(lab, name),
         home: folder.join(name),
-        command: router_command(executable, &folder, name),
+        command,
         ready: Ready::Immediately,
         socket: Some(router_socket(&folder, name)),
         limit: START_DEADLINE,

@@ -77,6 +77,14 @@ impl Fabric {
         Self { topology }
     }
 
+    /// Gives each router so many workers.
+    pub fn workers(mut self, counts: &[(&str, u8)]) -> Self {
+        for (router, count) in counts {
+            self.topology["routers"][router]["workers"] = json!(count);
+        }
+        self
+    }
+
     /// Puts a host on wan1 that is no peer.
     pub fn with_stranger(mut self) -> Self {
         self.topology["hosts"]["stranger"] =

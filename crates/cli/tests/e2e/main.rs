@@ -28,3 +28,4 @@ mod reload;
 mod restart;
 mod scan;
 mod wire;
+mod workers;

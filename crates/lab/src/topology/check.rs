@@ -95,6 +95,9 @@ fn nodes(raw: &Raw, faults: &mut Faults) -> BTreeMap<String, Node> {
     for (name, node) in &raw.hosts {
         let role = Role::Host { tenant: node.value.tenant.as_ref().map(|tenant| tenant.value.clone()) };
         let path = format!("hosts.{name}");
+        if let Some(workers) = &node.value.workers {
+            faults.add(workers, format!("{path}.workers"), "a host has no workers; a router may have some");
+        }
         nodes.insert(name.clone(), build(&path, role, &Parts::of_node(&node.value), &raw.links, faults));
     }
     for (name, node) in &raw.routers {
@@ -103,10 +106,11 @@ fn nodes(raw: &Raw, faults: &mut Faults) -> BTreeMap<String, Node> {
             let message = "a router has no tenant; its interfaces' tenants are in the configuration";
             faults.add(tenant, format!("{path}.tenant"), message);
         }
-        nodes.insert(
-            name.clone(),
-            build(&path, Role::Router, &Parts::of_node(&node.value), &raw.links, faults),
-        );
+        if let Some(workers) = node.value.workers.as_ref().filter(|count| !(1..=64).contains(&count.value)) {
+            faults.add(workers, format!("{path}.workers"), "a router has 1 to 64 workers");
+        }
+        let role = Role::Router { workers: node.value.workers.as_ref().map(|workers| workers.value) };
+        nodes.insert(name.clone(), build(&path, role, &Parts::of_node(&node.value), &raw.links, faults));
     }
     for (name, node) in &raw.nat {
         let path = format!("nat.{name}");

@@ -81,7 +81,10 @@ pub enum Role {
         tenant: Option<String>,
     },
     /// A Fairway router.
-    Router,
+    Router {
+        /// How many workers it has; as many as it likes if nothing is said.
+        workers: Option<u8>,
+    },
     /// A box that forwards in the kernel and masquerades what leaves it.
     Nat(Nat),
 }
@@ -216,7 +219,10 @@ impl Topology {
 
     /// The names of the routers, in order.
     pub fn routers(&self) -> impl Iterator<Item = &str> {
-        self.nodes.iter().filter(|(_, node)| node.role == Role::Router).map(|(name, _)| name.as_str())
+        self.nodes
+            .iter()
+            .filter(|(_, node)| matches!(node.role, Role::Router { .. }))
+            .map(|(name, _)| name.as_str())
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) enum Switch {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawNode {
     pub tenant: Option<Spanned<String>>,
+    pub workers: Option<Spanned<u8>>,
     #[serde(default)]
     pub interfaces: Named<RawInterface>,
     #[serde(default)]

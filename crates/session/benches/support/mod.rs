@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fairway_crypto::{Keyring, KeyringEntry, PeerKey};
 use fairway_policy::Snapshot;
-use fairway_session::Engine;
+use fairway_session::{Engine, Shard, Shared};
 use fairway_types::model::{
     Access, Bfd, DefaultSessionTypes, DeniedResponse, Interface, InterfaceAddress, InterfaceKind, Limits,
     MidFlow, Peer, PeerPath, Quotas, RouteTarget, RouterModel, SecurityPolicy, Service, ServiceRoute,
@@ -21,7 +21,7 @@ use fairway_types::model::{
 };
 use fairway_types::{
     Batch, Checksum, InterfaceId, IpNet, Now, PeerId, SecurityId, ServiceId, SessionTypeId, Slot, Suite,
-    TenantId, Time, Verdict,
+    TenantId, Time, Verdict, WorkerId,
 };
 
 use packets::Template;
@@ -61,6 +61,41 @@ impl Pair {
         let ingress_heap = heap::live() - before;
         let egress = engine(sessions, encrypt, payload, 1, now);
         Self { ingress, egress, now, batch: Batch::new(BATCH, BATCH, 2048), ingress_heap }
+    }
+
+    /// Both routers as so many workers have them: a pair for each.
+    pub fn of_workers(workers: u8, sessions: u32, payload: Option<Suite>) -> Vec<Self> {
+        let now = Now { mono: Time::from_secs(1000), unix: 1_800_000_000 };
+        let mut sides = [0, 1].map(|router| {
+            let snapshot = Arc::new(Snapshot::compile(model(sessions, true, payload, router)).unwrap());
+            let shared = Shared::new(snapshot.model(), keyring(router, now), 7);
+            (0..workers)
+                .map(|number| {
+                    let shard = Shard::new(WorkerId(number), workers).unwrap();
+                    let seed = [router * 100 + number; 32];
+                    Engine::of_several(
+                        Arc::clone(&snapshot),
+                        shared.clone(),
+                        shard,
+                        seed,
+                        u64::from(router),
+                        now,
+                    )
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+        });
+        let [ingresses, egresses] = &mut sides;
+        ingresses
+            .zip(egresses)
+            .map(|(ingress, egress)| Self {
+                ingress,
+                egress,
+                now,
+                batch: Batch::new(BATCH, BATCH, 2048),
+                ingress_heap: 0,
+            })
+            .collect()
     }
 
     /// Makes the sessions of these templates, and exchanges packets until neither router attaches
@@ -158,11 +193,15 @@ pub fn engine_with(sessions: u32, quotas: Quotas, now: Now) -> Engine {
 }
 
 fn engine_of(model: RouterModel, router: u8, now: Now) -> Engine {
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    Engine::new(snapshot, keyring(router, now), [router; 32], u64::from(router), now)
+}
+
+fn keyring(router: u8, now: Now) -> Keyring {
     let mut keyring = Keyring::new();
     // What was signed in the time slot in which a router starts is not believed.
     keyring.replace(&name(router), keys(router), now.unix - 3600).unwrap();
-    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
-    Engine::new(snapshot, keyring, [router; 32], u64::from(router), now)
+    keyring
 }
 
 fn name(router: u8) -> String {

@@ -64,6 +64,17 @@ impl Template {
         (address(12), address(16))
     }
 
+    /// The class that decides which worker has the flow.
+    pub fn class(&self) -> u8 {
+        let (source, destination) = self.addresses();
+        let port = |at: usize| u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]);
+        fairway_types::steering::class_of(&fairway_types::Tuple {
+            source: SocketAddr::new(source, port(20)),
+            destination: SocketAddr::new(destination, port(22)),
+            protocol: fairway_types::Protocol(self.bytes[9]),
+        })
+    }
+
     /// The same packet in the opposite direction. Its checksums hold: sums do not depend on order.
     pub fn answer(&self) -> Self {
         let mut answer = *self;

@@ -45,6 +45,10 @@ fn every_table_has_the_rows_of_its_json() {
         ("drops", "/reason"),
     ];
     for router in lab.routers() {
+        let workers = fairway(&["show", "workers", "--socket", &lab.socket(&router)]).ok().stdout;
+        let count = lab.show(&router, &["workers"])["workers"].as_array().unwrap().len();
+        assert!(workers.lines().all(|line| line.chars().count() <= 100), "{workers}");
+        assert!(workers.lines().count() > count, "{workers}");
         for (object, key) in objects {
             let rows = lab.show(&router, &[object]);
             let table = fairway(&["show", object, "--socket", &lab.socket(&router)]).ok().stdout;

@@ -380,8 +380,9 @@ def icmp_error():
 
 def fragment():
     v = hop(Vector("fragment", "The last piece of a packet that was too big with our own overhead."), "branch", "hub")
-    value = struct.pack(">IHHH", 0xDEADBEEF, 0x1234, 1 << 14 | 1232 // 8, 1400)
-    header = key_tlvs("branch", "hub", 4, [tlv(1, value)])
+    value = struct.pack(">IHHH", 0xDEADBEEF, 0x1234, 1 << 14 | 1368 // 8, 1368)
+    metrics = struct.pack(">IIH", 0x0123456, 0, 0)
+    header = key_tlvs("branch", "hub", 4, [tlv(1, value), tlv(26, metrics)])
     parts = metadata(v, "branch", "hub", header, b"", b"the last bytes of P'")
     return on_waypoints(v, "branch", "hub", UDP, FORWARD_PORTS, parts)
 

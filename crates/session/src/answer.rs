@@ -21,7 +21,7 @@ use crate::table::Index;
 use crate::tcp::flags;
 
 /// No link of IPv4 or IPv6 may be asked to go below these (RFC 791, RFC 8200).
-const fn least_mtu(version: Version) -> usize {
+pub(crate) const fn least_mtu(version: Version) -> usize {
     match version {
         Version::V4 => 68,
         Version::V6 => 1280,

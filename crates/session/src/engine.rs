@@ -24,6 +24,7 @@ use rand_core::{RngCore, SeedableRng};
 use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
+use crate::fragments::Store;
 use crate::handshake::Phase;
 use crate::key::FlowKey;
 use crate::limits::{Ledger, Openings};
@@ -100,6 +101,10 @@ pub struct Engine {
     announcements: BinaryHeap<Reverse<(Time, Index, u8)>>,
     /// Sessions whose next router restarted and has to be told anew.
     pub(crate) restarts: VecDeque<Index>,
+    /// Packets of which only parts are here.
+    pub(crate) fragments: Store,
+    /// Names the packet that was last sent in pieces.
+    pub(crate) next_fragment_id: u32,
     /// Decrypted payload section of the packet in hand.
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
@@ -164,6 +169,8 @@ impl Engine {
             notices: VecDeque::new(),
             holds: Holds::default(),
             started_unix: now.unix,
+            next_fragment_id: rng.next_u32(),
+            fragments: Store::default(),
             rng,
             counters: Counters::default(),
             drops: Drops::new(),
@@ -255,7 +262,7 @@ impl Engine {
         packet.packet.truncate(parsed.total_len as usize);
         let key = FlowKey::of_packet(packet.interface, parsed);
         if parsed.fragment != ip::Fragment::No {
-            return self.drop_packet(now, packet, Some(key), DropReason::Fragment);
+            return self.fragment(now, packet, parsed, outlet);
         }
         if self.holds_back(&key, packet) {
             return Verdict::Consumed;
@@ -267,7 +274,19 @@ impl Engine {
         result.unwrap_or_else(|reason| self.drop_packet(now, packet, Some(key), reason))
     }
 
-    fn drop_packet(&mut self, now: Now, packet: &Slot, key: Option<FlowKey>, reason: DropReason) -> Verdict {
+    /// A whole packet that was put together here takes the way of one that arrived.
+    pub(crate) fn arrived(&mut self, now: Now, packet: &mut Slot, outlet: &mut Outlet<'_>) -> Verdict {
+        let arrival = self.arrival(packet);
+        self.receive(now, packet, &arrival, outlet)
+    }
+
+    pub(crate) fn drop_packet(
+        &mut self,
+        now: Now,
+        packet: &Slot,
+        key: Option<FlowKey>,
+        reason: DropReason,
+    ) -> Verdict {
         self.drops.record(now.mono, reason, packet.interface, key, packet.packet.len());
         Verdict::Drop(reason)
     }
@@ -309,6 +328,7 @@ impl Engine {
             segment.interface = packet.interface;
             segment.checksum = fairway_types::Checksum::Valid;
             (segment.handed, segment.genuine) = (packet.handed, false);
+            segment.fragmented = false;
             let Ok(length) = whole.emit(number, segment.packet.spare_mut()) else {
                 return Err(DropReason::MalformedTransport);
             };
@@ -353,6 +373,7 @@ impl Engine {
         let mut outlet = batch.outlet();
         self.release_overdue(now, &mut outlet);
         self.expire(now);
+        self.fragments_timeout(now);
         self.peering_timeout(now, &mut outlet);
         self.announce(now, &mut outlet);
     }
@@ -415,7 +436,8 @@ impl Engine {
         }
         let announcement = self.announcements.peek().map(|Reverse((due, ..))| *due);
         let peering = self.shard.leads().then(|| self.peering.poll_timeout()).flatten();
-        let due = [self.wheel.next_deadline(), peering, announcement, self.holds.deadline()];
+        let (holds, fragments) = (self.holds.deadline(), self.fragments.poll_timeout());
+        let due = [self.wheel.next_deadline(), peering, announcement, holds, fragments];
         due.into_iter().flatten().min()
     }
 

@@ -7,10 +7,11 @@ use fairway_wire::svr::{self, Control, HeaderTlvs};
 
 use crate::carry;
 use crate::engine::Engine;
+use crate::fragments::{Fit, Identity, Way};
 use crate::handshake::Attach;
 use crate::headers::{checksum_is_valid, complete_checksum, payload_offsets};
 use crate::protect::Treatment;
-use crate::session::{Side, overhead};
+use crate::session::Side;
 use crate::table::Index;
 use crate::tcp::{TcpPhase, flags, tcp_segment};
 use crate::vault::Cover;
@@ -86,7 +87,11 @@ impl Engine {
         if packet.gso.is_some() && splits {
             return self.process_segments(now, packet, outlet);
         }
-        self.check_size(now, index, side, packet, parsed, outlet)?;
+        let fit = self.check_size(now, index, side, packet, parsed, outlet)?;
+        if packet.gso.is_some() && fit == Fit::Parts {
+            return self.process_segments(now, packet, outlet);
+        }
+        let identity = Identity::of(packet);
         let bytes = packet.packet.len() as u64;
         if syn {
             self.clamp_native(index, packet, parsed);
@@ -103,15 +108,25 @@ impl Engine {
             complete_checksum(packet.packet.bytes_mut(), transport, &to);
             packet.checksum = Checksum::Valid;
         }
-        if let Some(path) = path {
+        let way = Way { to: &to, egress: Egress { interface: to.interface, next_hop } };
+        let too_long = packet.gso.is_none() && packet.packet.len() > self.mtu(to.interface);
+        // Only a piece can say that the packet may be cut again.
+        let in_pieces = path.filter(|_| too_long || packet.fragmented);
+        if let Some(path) = in_pieces {
+            let out = side.other();
+            self.send_pieces(now, index, out, path, attach, identity, packet, way, outlet)?;
+        } else if let Some(path) = path {
             self.tell(now, index, side.other(), path, attach, packet, outlet)?;
+        } else if too_long {
+            self.send_fragments(identity, packet, way, outlet)?;
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
             leg.packets += packet.gso.map_or(1, |gso| segments(parsed, gso.size));
             leg.bytes += bytes;
         }
-        Ok(Verdict::Forward(Egress { interface: to.interface, next_hop }))
+        let in_parts = too_long || in_pieces.is_some();
+        Ok(if in_parts { Verdict::Consumed } else { Verdict::Forward(way.egress) })
     }
 
     /// Opens the payload of a packet where it is sealed, and reads the packet anew.
@@ -208,37 +223,6 @@ impl Engine {
             session.active = now.mono;
             self.wheel.schedule(index, session.deadline());
         }
-    }
-
-    /// Refuses what does not fit the link it leaves by, and tells the sender.
-    fn check_size(
-        &mut self,
-        now: Now,
-        index: Index,
-        side: Side,
-        packet: &Slot,
-        parsed: &Parsed,
-        outlet: &mut Outlet<'_>,
-    ) -> Result<(), DropReason> {
-        let Some(session) = self.table.get(index) else { return Ok(()) };
-        let (from, to) = (session.leg(side), session.leg(side.other()));
-        let growth = self.vault.get(session.protection).map_or(0, |protection| protection.growth(side));
-        let inner = overhead(&from.key, session);
-        // What was opened here has lost its growth already.
-        let outer = overhead(&to.key, session) + if from.hop.is_none() { growth } else { 0 };
-        let mtu = self.mtu(to.key.interface);
-        let arrived = match packet.gso {
-            Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
-            None => packet.packet.len(),
-        };
-        if (arrived + outer).saturating_sub(inner) <= mtu {
-            return Ok(());
-        }
-        // In terms of packets as they arrive.
-        let sealed = if to.hop.is_none() { growth } else { 0 };
-        let fits = (mtu + inner + sealed).saturating_sub(outer);
-        self.send_too_big(now, index, side, packet, parsed, fits, outlet);
-        Err(DropReason::TooBig)
     }
 }
 

@@ -104,6 +104,16 @@ pub(crate) fn push_ip(
     Ok(())
 }
 
+/// Sets identification and DF of an IPv4 packet that is no fragment.
+pub(crate) fn set_identity(bytes: &mut [u8], id: u16, dont_fragment: bool) {
+    let word = if dont_fragment { 0x4000 } else { 0 };
+    let delta = checksum::Delta::word(read_u16(bytes, 4), id)
+        .combine(checksum::Delta::word(read_u16(bytes, 6), word));
+    write_u16(bytes, 4, id);
+    write_u16(bytes, 6, word);
+    update(bytes, v4::CHECKSUM.start, |sum| delta.apply(sum));
+}
+
 /// Writes lengths and the transport checksum anew after the packet grew or shrank behind its
 /// transport header. `offset` is where the transport begins.
 pub(crate) fn finish(packet: &mut PacketBuf, offset: usize, to: &FlowKey) -> Result<(), DropReason> {

@@ -7,7 +7,7 @@ use fairway_types::{InterfaceId, Protocol, Tuple, steering};
 use fairway_wire::ip::{Parsed, Version};
 
 /// One end of a flow: an address and a port, 18 bytes. IPv4 is kept as an IPv4-mapped address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct End {
     address: [u8; 16],
     port: u16,
@@ -51,7 +51,7 @@ impl End {
 ///
 /// The interface is part of the key, so that tenants whose prefixes overlap never meet. A waypoint
 /// flow is kept under the interface that holds the waypoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlowKey {
     /// Where its packets come from.
     pub(crate) remote: End,

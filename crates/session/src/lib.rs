@@ -13,9 +13,12 @@
 //! Payload is sealed where a session enters the fabric and opened where it leaves (`protect`, `vault`);
 //! protected TCP travels as UDP (`carry`).
 //!
+//! What arrives in parts is kept until it is whole, and what does not fit is sent in parts (`fragments`).
+//!
 //! Several engines can share a router (`shard`): each has its own sessions.
 //!
-//! Time, randomness and configuration are arguments. Nothing allocates per packet.
+//! Time, randomness and configuration are arguments. Nothing allocates per packet but for parts of
+//! packets, which are bounded.
 //!
 //! [`svr-wire`, section 5]: https://datatracker.ietf.org/doc/draft-menon-svr/
 
@@ -28,6 +31,7 @@ mod engine;
 mod established;
 mod event;
 mod first;
+mod fragments;
 mod handshake;
 mod headers;
 mod key;

@@ -89,6 +89,12 @@ impl Engine {
         if let Some(issuer) = message.header.icmp_location {
             return self.relayed_error(now, index, side, issuer, packet, outlet);
         }
+        if let Some(piece) = &message.header.fragment {
+            if message.tlvs.forward.is_none() && message.tlvs.reverse.is_none() {
+                self.heard_plain(index, side);
+            }
+            return self.piece(now, (index, side), message.peer, &key, piece, packet, outlet);
+        }
         let parsed = ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport)?;
         self.send_on(now, index, side, packet, &parsed, outlet)
     }
@@ -194,6 +200,13 @@ impl Engine {
             hop.handshake.tell_change();
         }
         Ok(())
+    }
+
+    /// A packet that tells nothing of its session, although it has metadata.
+    fn heard_plain(&mut self, index: Index, side: Side) {
+        if let Some(hop) = self.table.get_mut(index).and_then(|session| session.leg_mut(side).hop.as_mut()) {
+            hop.handshake.received_plain();
+        }
     }
 
     fn heard_metadata(

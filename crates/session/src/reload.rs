@@ -78,6 +78,10 @@ impl Renumbering {
         self.tenants.get(old.index()).copied().flatten()
     }
 
+    fn keeps_peers(&self) -> bool {
+        (0u16..).zip(&self.peers).all(|(id, new)| *new == Some(PeerId(id)))
+    }
+
     fn keeps_interfaces(&self) -> bool {
         (0u16..).zip(&self.interfaces).all(|(id, new)| *new == Some(InterfaceId(id)))
     }
@@ -131,6 +135,9 @@ impl Engine {
         self.answers.set_rate(limits.answers);
         self.peering.apply(now, snapshot.model());
         self.snapshot = snapshot;
+        if !renumbering.keeps_interfaces() || !renumbering.keeps_peers() {
+            self.forget_fragments(now);
+        }
         self.renumber_limits(now, &renumbering);
         self.publish_all_paths();
         self.counters.increment(Counter::Reloads);

@@ -201,7 +201,7 @@ fn context(tuple: &Tuple) -> Context {
     Context { source: tuple.source, destination: tuple.destination, protocol: tuple.protocol.0 }
 }
 
-fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {
+pub(crate) fn is_intact(packet: &Slot, transport: usize, key: &FlowKey) -> bool {
     packet.packet.bytes().get(transport..).is_some_and(|segment| {
         checksum::transport_checksum_is_valid(
             key.local.ip(key.ipv6),

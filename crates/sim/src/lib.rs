@@ -12,6 +12,7 @@ pub mod accounting;
 pub mod conversation;
 pub mod fabric;
 pub mod forge;
+pub mod fragments;
 pub mod marker;
 pub mod network;
 mod node;

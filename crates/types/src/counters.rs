@@ -49,6 +49,14 @@ counters! {
     PacketsEmitted = "packets-emitted",
     /// Super-packets cut into segments because a handshake needed each one.
     SuperPacketsSegmented = "super-packets-segmented",
+    /// Fragments of hosts, and pieces of peers, kept until the rest of their packet comes.
+    FragmentsHeld = "fragments-held",
+    /// Kept fragments and pieces that were dropped after all; the reason is counted among the drops.
+    FragmentsDiscarded = "fragments-discarded",
+    /// Packets put together from fragments or pieces.
+    PacketsReassembled = "packets-reassembled",
+    /// Packets sent in pieces to a peer, or in fragments to a host.
+    PacketsFragmented = "packets-fragmented",
     /// Sessions created.
     SessionsCreated = "sessions-created",
     /// Sessions removed because nothing was sent for their idle timeout.

@@ -71,8 +71,13 @@ drop_reasons! {
         BadChecksum = "bad-checksum",
         /// A source or destination that no forwarded packet may have: loopback, multicast, unspecified.
         MartianAddress = "martian-address",
-        /// A fragment of an IP packet; sessions need whole packets.
-        Fragment = "fragment",
+        /// A fragment that no packet can have: empty, of an odd length with more to follow, reaching beyond
+        /// 65,535 bytes, or a fragment of fragments.
+        FragmentMalformed = "fragment-malformed",
+        /// A fragment, or a peer's piece, that overlaps another one or contradicts it; its packet is refused.
+        FragmentOverlap = "fragment-overlap",
+        /// Fragments or pieces of a packet that has more than 64 of them.
+        FragmentLimit = "fragment-limit",
         /// The TTL or hop limit ran out here.
         TtlExpired = "ttl-expired",
         /// An ICMP error about a packet that belongs to no session.
@@ -159,6 +164,8 @@ drop_reasons! {
         TupleInUse = "tuple-in-use",
         /// A TCP reset outside the window of its session.
         TcpResetOutsideWindow = "tcp-reset-outside-window",
+        /// Fragments or pieces that were kept for 15 seconds, and the rest of their packet never came.
+        FragmentTimeout = "fragment-timeout",
     }
     Resource {
         /// No port or identifier of the address of source NAT is free for the protocol.
@@ -182,6 +189,9 @@ drop_reasons! {
         OutputFull = "output-full",
         /// The worker that owns the packet's flow has no room for it: it does not keep up.
         WorkerBusy = "worker-busy",
+        /// Fragments or pieces that gave way to newer ones: what is kept for an interface or a peer is at
+        /// most 1 MiB. Or a reload numbered interfaces or peers anew.
+        FragmentEvicted = "fragment-evicted",
         /// The next hop did not answer ARP or neighbour discovery.
         NextHopUnresolved = "next-hop-unresolved",
         /// The interface is down or gone.

@@ -213,6 +213,8 @@ pub struct Slot {
     pub checksum: Checksum,
     /// Set when it is a super-packet.
     pub gso: Option<Gso>,
+    /// Set when it was put together from fragments of its source, who lets it be cut again.
+    pub fragmented: bool,
     /// What the engine decided.
     pub verdict: Verdict,
     /// How often one worker handed it over to another.
@@ -230,6 +232,7 @@ impl Slot {
             interface: InterfaceId(0),
             checksum: Checksum::Unverified,
             gso: None,
+            fragmented: false,
             verdict: Verdict::Pending,
             handed: 0,
             genuine: false,
@@ -250,6 +253,7 @@ impl Slot {
         self.interface = InterfaceId(0);
         self.checksum = Checksum::Unverified;
         self.gso = None;
+        self.fragmented = false;
         self.verdict = Verdict::Pending;
         self.handed = 0;
         self.genuine = false;

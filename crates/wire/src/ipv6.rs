@@ -97,6 +97,55 @@ pub fn walk(packet: &[u8]) -> Result<Upper, ParseError> {
     Err(ParseError::ExtensionHeaders)
 }
 
+/// Where a fragment header is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FragmentPlace {
+    /// Where it begins.
+    pub(crate) at: usize,
+    /// Where the header before it names it.
+    pub(crate) named_at: usize,
+}
+
+/// The extension headers of a packet, one after the other: what each is, where it begins, and where the
+/// header before it names it. It ends behind a fragment header, and where the packet does.
+fn extensions(packet: &[u8]) -> impl Iterator<Item = (u8, FragmentPlace)> {
+    let (mut at, mut named_at) = (HEADER_LEN, field::NEXT_HEADER);
+    let mut ended = false;
+    core::iter::from_fn(move || {
+        let kind = byte(packet, named_at);
+        let header = packet.get(at..).and_then(|rest| rest.first_chunk::<8>())?;
+        if ended || !is_extension(kind) {
+            return None;
+        }
+        let place = FragmentPlace { at, named_at };
+        ended = kind == extension::FRAGMENT;
+        (named_at, at) = (at, at + (usize::from(header[1]) + 1) * 8);
+        Some((kind, place))
+    })
+    .take(MAX_EXTENSIONS)
+}
+
+/// The first fragment header of a packet.
+pub(crate) fn find_fragment(packet: &[u8]) -> Option<FragmentPlace> {
+    extensions(packet).find(|(kind, _)| *kind == extension::FRAGMENT).map(|(_, place)| place)
+}
+
+/// Where the headers end that every fragment of a packet must have, and where what follows them is
+/// named (RFC 8200, section 4.5). `None` when the packet has a fragment header.
+pub(crate) fn unfragmentable(packet: &[u8]) -> Option<(usize, usize)> {
+    let mut end = (HEADER_LEN, field::NEXT_HEADER);
+    for (kind, place) in extensions(packet) {
+        match kind {
+            extension::FRAGMENT => return None,
+            extension::HOP_BY_HOP | extension::ROUTING => {
+                end = (place.at + (usize::from(byte(packet, place.at + 1)) + 1) * 8, place.at);
+            }
+            _ => {}
+        }
+    }
+    Some(end)
+}
+
 /// A view of an IPv6 packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T: AsRef<[u8]>> {

@@ -7,7 +7,7 @@
 //! * [`ip::parse`] reads what the fast path needs of a packet in one pass.
 //! * [`svr`] reads and writes session metadata.
 //! * [`recognise`] tells payload that is encrypted already.
-//! * [`segment`] cuts super-packets.
+//! * [`segment`] cuts super-packets, [`fragment`] cuts packets and puts them together.
 //! * The other modules are views of one header each, for slow paths and emitters.
 #![no_std]
 
@@ -18,6 +18,7 @@ mod bytes;
 
 pub mod bfd;
 pub mod checksum;
+pub mod fragment;
 pub mod icmp;
 pub mod ip;
 pub mod ipv4;

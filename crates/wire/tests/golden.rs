@@ -215,14 +215,19 @@ fn fragment() {
         original_id: 0x1234,
         dont_fragment: true,
         more_fragments: false,
-        offset: 154,
-        largest: 1400,
+        offset: 171,
+        largest: 1368,
     };
-    let parsed = check(
-        &vector,
-        &HeaderTlvs { fragment: Some(fragment), ..keyed(&vector, 4) },
-        &PayloadTlvs::default(),
-    );
+    let metrics = PathMetrics {
+        tx_color: 0,
+        tx_time: 0x012_3456,
+        rx_color: 0,
+        rx_time: 0,
+        drop: false,
+        previous_rx_color_count: 0,
+    };
+    let header = HeaderTlvs { fragment: Some(fragment), path_metrics: Some(metrics), ..keyed(&vector, 4) };
+    let parsed = check(&vector, &header, &PayloadTlvs::default());
     assert_eq!(parsed.fragment, IpFragment::No);
 }
 

@@ -115,23 +115,6 @@ fn martian_addresses_are_dropped() {
 }
 
 #[test]
-fn fragments_are_dropped() {
-    let mut scene = Scene::new();
-    scene.establish(5000);
-    for word in [0x2000u16, 0x0001, 0x2010] {
-        let mut packet = scene.request(5000).bytes();
-        packet[6..8].copy_from_slice(&word.to_be_bytes());
-        packet[10..12].copy_from_slice(&[0, 0]);
-        let sum = !fairway_wire::checksum::fold(fairway_wire::checksum::sum(&packet[..20]));
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        scene.expect_nothing_but(&[(0, DropReason::Fragment, 1)], |scene| {
-            scene.network.send(scene.client, packet);
-        });
-    }
-    scene.assert_alive(5000);
-}
-
-#[test]
 fn icmp_errors_about_no_session_are_dropped() {
     let mut scene = Scene::new();
     scene.establish(5000);

@@ -3,6 +3,7 @@
 //! Each function takes any bytes, must not panic inside the crate, and asserts what has to hold for
 //! whatever was accepted.
 
+use fairway_wire::fragment::{Cut, View};
 use fairway_wire::ip::{self, Fragment, Version};
 use fairway_wire::segment::SuperPacket;
 use fairway_wire::svr::{HEADER_LEN, Header, HeaderTlvs, PayloadTlvs, RelayedError, emit_header};
@@ -18,6 +19,16 @@ pub fn ip_parse(bytes: &[u8]) {
         assert!(payload <= end || parsed.fragment == Fragment::First);
         assert_eq!(parsed.segment(bytes).len(), total - header);
         assert_eq!(parsed.payload(bytes).len(), end.saturating_sub(payload));
+        let view = View::of(bytes, &parsed);
+        assert_eq!(view.is_some(), parsed.fragment != Fragment::No);
+        if let Some(view) = view {
+            let mut head = vec![0; view.head_len()];
+            view.emit_head(&mut head);
+            assert!(head.len() + view.data.len() <= total && view.offset % 8 == 0);
+        } else if let Some(cut) = Cut::new(&bytes[..total], total.max(100) - 9, 1) {
+            let length = (0..cut.count()).map(|index| cut.emit(index, &mut [0; 70_000]).expect("it fits"));
+            assert!(length.max() <= Some(total.max(100) - 9));
+        }
         if parsed.fragment == Fragment::No {
             let quoted = ip::parse_quoted(bytes).expect("a whole packet can be quoted");
             assert_eq!((quoted.source, quoted.destination), (parsed.source, parsed.destination));

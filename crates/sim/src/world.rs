@@ -9,6 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::conversation::{Conversation, Kind, RETRY_MILLIS, Sent};
+use crate::fragments::{Desk, cut};
 use crate::marker;
 use crate::network::{Faults, HostId, Network, NodeId};
 use crate::packet::{IcmpError, Packet};
@@ -18,8 +19,12 @@ use crate::wiretap::Wiretap;
 
 /// Clients of each tenant at each site.
 const CLIENTS: u8 = 2;
-/// The largest payload that fits every link, whatever the family of its waypoints.
-const LARGEST: usize = 1500 - 40 - 20 - 16 - 24;
+/// The MTU of all links.
+const MTU: usize = 1500;
+/// The largest payload that fits every link in one packet of its host.
+const LARGEST: usize = MTU - 40 - 20 - 16;
+/// The largest one that hosts send in fragments.
+const LONG: usize = 6000;
 /// How often a client that is denied tries.
 const DENIED_TRIES: u32 = 3;
 
@@ -47,6 +52,10 @@ pub struct World {
     /// Pairs that already have their one session without ports; the same client addresses are at
     /// every site.
     portless: HashSet<(IpAddr, IpAddr)>,
+    /// The fragments that each host got of packets that are not whole.
+    desks: HashMap<HostId, Desk>,
+    /// The identification of the next packet in fragments.
+    named: u32,
     /// Whether links may change what no checksum covers.
     corrupts: bool,
     /// Whether links may double packets.
@@ -93,6 +102,8 @@ impl World {
             hosts,
             ends: HashMap::new(),
             portless: HashSet::new(),
+            desks: HashMap::new(),
+            named: 1,
             corrupts: false,
             doubles: false,
         }
@@ -168,7 +179,12 @@ impl World {
             }
         };
         let ipv6 = self.below(2) == 1;
-        let most = if self.below(4) == 0 { LARGEST } else { 200 };
+        let tcp = matches!(kind, Kind::Tcp | Kind::TcpReset | Kind::TcpRefused);
+        let most = match self.below(16) {
+            0 if !tcp => LONG,
+            0..4 => LARGEST,
+            _ => 200,
+        };
         let size = self.below(most);
         let id = self.conversations.len() as u32;
         let ports = match kind {
@@ -244,7 +260,10 @@ impl World {
         let fresh = Sent { step, sent: 0, delivered: 0 };
         conversation.sent[usize::from(answer)].entry(key).or_insert(fresh).sent += 1;
         let host = if answer { conversation.server } else { conversation.client };
-        self.network.send(host, packet.bytes());
+        for fragment in cut(&packet.bytes(), MTU, self.named) {
+            self.network.send(host, fragment);
+        }
+        self.named += 1;
     }
 
     /// What has to arrive as it was sent: everything but the TTL, and, when links change bits, what
@@ -261,6 +280,8 @@ impl World {
         for at in 0..self.hosts.len() {
             let (host, ..) = self.hosts[at];
             for bytes in self.network.receive(host) {
+                assert!(bytes.len() <= MTU, "{}: {} bytes", self.label(), bytes.len());
+                let Some(bytes) = self.desks.entry(host).or_default().take(bytes) else { continue };
                 if let Some(error) = IcmpError::read(&bytes) {
                     self.hear_error(host, &error);
                 } else if let Some(packet) = Packet::read(&bytes) {

@@ -62,11 +62,8 @@ fn senders_learn_the_mtu_of_the_path() {
             let size = format!("{}", length - headers);
             lab.run("client", &["ping", "-M", "do", "-c", "1", "-W", "2", "-s", &size, to])
         };
-        for length in [1500, 1401] {
-            let text = ping(length).text();
-            let told = ["mtu = 1400", "mtu=1400"];
-            assert!(told.iter().any(|told| text.contains(told)), "{length} bytes: {text}");
-        }
+        let text = ping(1500).text();
+        assert!(["mtu = 1400", "mtu=1400"].iter().any(|told| text.contains(told)), "{text}");
         for length in [1400, 1399, 1369, 1368, 1367] {
             ping(length).ok();
         }

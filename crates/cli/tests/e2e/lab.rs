@@ -300,15 +300,19 @@ impl Lab {
         self.routers().iter().map(of).sum()
     }
 
-    /// Datagrams that reached the server and found its program's socket full.
+    /// Datagrams that reached client or server and found the program's socket full.
     pub fn socket_overflows(&self) -> u64 {
-        let snmp = self.run("server", &["cat", "/proc/net/snmp"]).ok().stdout;
+        ["client", "server"].into_iter().map(|host| self.socket_overflows_of(host)).sum()
+    }
+
+    fn socket_overflows_of(&self, host: &str) -> u64 {
+        let snmp = self.run(host, &["cat", "/proc/net/snmp"]).ok().stdout;
         let rows: Vec<Vec<&str>> = snmp
             .lines()
             .filter_map(|line| line.strip_prefix("Udp:"))
             .map(|line| line.split_whitespace().collect())
             .collect();
-        let snmp6 = self.run("server", &["cat", "/proc/net/snmp6"]).ok().stdout;
+        let snmp6 = self.run(host, &["cat", "/proc/net/snmp6"]).ok().stdout;
         let six = snmp6.lines().find_map(|line| line.strip_prefix("Udp6RcvbufErrors")).unwrap();
         let column = rows[0].iter().position(|&name| name == "RcvbufErrors").unwrap();
         rows[1][column].parse::<u64>().unwrap() + six.trim().parse::<u64>().unwrap()

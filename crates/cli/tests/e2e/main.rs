@@ -14,6 +14,7 @@ mod daemon;
 mod denied;
 mod fabric;
 mod flood;
+mod fragments;
 mod icmp;
 mod impaired;
 mod lab;

@@ -114,6 +114,7 @@ fn put(batch: &mut Batch, slot: &Slot) {
     place.checksum = slot.checksum;
     place.gso = slot.gso;
     (place.handed, place.genuine) = (slot.handed, slot.genuine);
+    place.fragmented = slot.fragmented;
     // It was in a slot of the same size.
     if !place.packet.fill(slot.packet.bytes()) {
         batch.unreceive();

@@ -353,6 +353,7 @@ impl Engine {
             out.verdict = packet.verdict;
             out.gso = packet.gso;
             (out.handed, out.genuine) = (packet.handed, packet.genuine);
+            out.fragmented = packet.fragmented;
             out.packet.fill(packet.packet.bytes())
         });
         if fits {

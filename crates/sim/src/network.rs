@@ -78,6 +78,7 @@ struct Handed {
     interface: u16,
     times: u8,
     genuine: bool,
+    fragmented: bool,
     packet: Vec<u8>,
 }
 
@@ -431,17 +432,17 @@ impl Network {
         match arrival {
             Arrival::AtHost(host, packet) => self.hosts[host].inbox.push(packet),
             Arrival::AtNode(index, interface, packet) if self.nodes[index].engines.len() == 1 => {
-                let first = Handed { interface, times: 0, genuine: false, packet };
+                let first = Handed { interface, times: 0, genuine: false, fragmented: false, packet };
                 self.give(index, 0, &first, |network| {
                     let (interface, packet) = network.next_at(index)?;
-                    Some(Handed { interface, times: 0, genuine: false, packet })
+                    Some(Handed { interface, times: 0, genuine: false, fragmented: false, packet })
                 });
             }
             Arrival::AtNode(index, interface, packet) => {
                 let Self { nodes, rng, now, .. } = self;
                 let worker = nodes[index].worker_of(InterfaceId(interface), &packet);
                 let turn = nodes[index].turn(*now, worker, rng);
-                let handed = Handed { interface, times: 0, genuine: false, packet };
+                let handed = Handed { interface, times: 0, genuine: false, fragmented: false, packet };
                 self.schedule(turn, Arrival::AtWorker(index, worker, handed));
             }
             Arrival::AtWorker(index, worker, handed) => {
@@ -566,6 +567,7 @@ impl Network {
             interface: slot.interface.0,
             times: slot.handed + 1,
             genuine: slot.genuine,
+            fragmented: slot.fragmented,
             packet: slot.packet.bytes().to_vec(),
         };
         self.schedule(at, Arrival::AtWorker(index, to, handed));
@@ -630,6 +632,7 @@ fn receive(batch: &mut Batch, handed: &Handed) {
         assert!(slot.packet.fill(&handed.packet), "packets of the simulation fit a slot");
         slot.interface = InterfaceId(handed.interface);
         (slot.handed, slot.genuine) = (handed.times, handed.genuine);
+        slot.fragmented = handed.fragmented;
     }
 }
 

@@ -10,7 +10,7 @@ use fairway_session::DropRecord;
 use fairway_sim::fabric::{LAN, NEXT};
 use fairway_sim::fragments::{cut, join};
 use fairway_sim::packet::{IcmpError, Packet};
-use fairway_sim::{Fabric, HostId, Network, NodeId};
+use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
 use fairway_types::model::UdpTransform;
 use fairway_types::{Counter, DropReason, Suite};
 use fairway_wire::ip;
@@ -30,8 +30,12 @@ struct Scene {
 
 impl Scene {
     fn new(fabric: Fabric, ipv6: bool) -> Self {
+        Self::with_workers(fabric, [1; 3], ipv6)
+    }
+
+    fn with_workers(fabric: Fabric, workers: [u8; 3], ipv6: bool) -> Self {
         let last = NodeId(usize::from(fabric.routers) - 1);
-        let mut network = Network::new(fabric, 1);
+        let mut network = Network::with_workers(Topology::chain(&fabric), 1, |node| workers[node.0]);
         let client = network.add_host(NodeId(0), LAN, &[address(ipv6, 1)]);
         let server = network.add_host(last, LAN, &[address(ipv6, 2)]);
         let longest = Rc::new(RefCell::new(0));
@@ -93,7 +97,9 @@ impl Scene {
     /// What was dropped, apart from what all routers drop when they start at once.
     fn drops(&self) -> Vec<(usize, DropReason, u64)> {
         let nodes = self.network.routers();
-        let all = nodes.flat_map(|node| self.network.engine(node).drops().map(move |it| (node, it)));
+        let all = nodes.flat_map(|node| {
+            self.network.engines(node).iter().flat_map(|engine| engine.drops()).map(move |it| (node, it))
+        });
         let counted = |it: &DropRecord| it.count > 0 && it.reason != DropReason::MetadataBeforeStart;
         all.filter(|(_, it)| counted(it)).map(|(node, it)| (node.0, it.reason, it.count)).collect()
     }
@@ -158,6 +164,28 @@ fn packets_of_every_size_cross_every_fabric() {
                 .routers()
                 .map(|node| scene.network.books(node).counter(Counter::FragmentsDiscarded));
             assert_eq!(discarded.sum::<u64>(), 0);
+        }
+    }
+}
+
+/// Fragments go to a worker by addresses alone: what they make may be another worker's.
+#[test]
+fn fragments_find_the_worker_of_their_session() {
+    for fabric in fabrics() {
+        for translated in [false, true] {
+            let mut scene = Scene::with_workers(fabric.clone(), [4, 3, 4], false);
+            scene.network.translated = translated;
+            for port in 5000..5020 {
+                // Behind a NAT, what follows metadata that went ahead may come before the flow is placed.
+                let first: &[usize] = if translated { &[100] } else { &[] };
+                for length in first.iter().chain(&[4000, 20_000, 1500]) {
+                    let packet = scene.packet(17, *length);
+                    let source = SocketAddr::new(packet.source.ip(), port);
+                    scene.crosses(&Packet { source, ..packet }, "worker");
+                }
+            }
+            assert_eq!(scene.drops(), []);
+            assert!(scene.counter(0, Counter::PacketsHandedOver) > 10);
         }
     }
 }

@@ -10,7 +10,7 @@
 mod send;
 mod store;
 
-use fairway_types::{Checksum, Counter, DropReason, Now, Outlet, PeerId, Slot, Verdict};
+use fairway_types::{Checksum, Counter, DropReason, Now, Outlet, PacketBuf, PeerId, Slot, Verdict};
 use fairway_wire::fragment::{self, View};
 use fairway_wire::ip::{self, Fragment, Parsed, Version};
 use fairway_wire::svr;
@@ -166,6 +166,10 @@ fn assemble(packet: &mut Slot, whole: &Whole) -> Result<(), DropReason> {
     let length = whole.len();
     let buffer = &mut packet.packet;
     buffer.clear();
+    if buffer.spare_mut().len() < length {
+        // It was kept in a buffer of its own size.
+        *buffer = PacketBuf::with_capacity(length);
+    }
     let mut rest = buffer.spare_mut().get_mut(..length).ok_or(DropReason::FragmentMalformed)?;
     for bytes in core::iter::once(&*whole.head).chain(whole.data()) {
         let (place, after) = rest.split_at_mut_checked(bytes.len()).ok_or(DropReason::FragmentMalformed)?;

@@ -1,5 +1,6 @@
 //! A worker's dealings with the others: what it hands over, takes over, hears and tells.
 
+use fairway_io::SteeringError;
 use fairway_session::{Audience, Flow, Notice};
 use fairway_types::{Batch, Slot, Verdict, WorkerId};
 use tracing::warn;
@@ -31,9 +32,11 @@ impl Core {
         while let Some(placement) = self.engine.poll_placement() {
             let (interface, tuple) = (placement.interface, &placement.tuple);
             let told = match placement.worker {
-                Some(worker) => {
-                    self.steering.place(interface, tuple, worker).map_err(|error| error.to_string())
-                }
+                // What comes out of a TUN is handed over anyway.
+                Some(worker) => match self.steering.place(interface, tuple, worker) {
+                    Ok(()) | Err(SteeringError::NotSteered) => Ok(()),
+                    Err(error) => Err(error.to_string()),
+                },
                 None => self.steering.forget(interface, tuple).map_err(|error| error.to_string()),
             };
             if let Err(error) = told {

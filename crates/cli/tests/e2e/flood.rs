@@ -121,7 +121,9 @@ fn others_work_while(kind: &str, guilty: &str) {
     let (drops, overruns) = (lab.drops(), lab.overruns());
     let flooding = flood(&lab, kind);
     let refused = |lab: &Lab| refused_by(&lab.show("branch", &["limits", "--all"]), guilty);
-    assert!(poll(15, || refused(&lab) > 10_000), "the flood does not reach the limit");
+    let reached = poll(15, || refused(&lab) > 10_000);
+    let limits = || lab.show("branch", &["limits", "--all"]);
+    assert!(reached, "the flood does not reach the limit: {:#}, {:#?}", limits(), lab.moved(&drops));
     let began = Instant::now();
 
     let flooded = pings(&lab);

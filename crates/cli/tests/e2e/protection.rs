@@ -41,6 +41,8 @@ fn programs_work(name: &str, routers: usize, family: u8, policy: &Value, transfo
     let large = lab.path("server/www/100m");
     lab.run("server", &["bash", "-c", &format!("head -c 100000000 /dev/urandom > {large}")]).ok();
     download(&lab, SERVER[0], "100m");
+    // The download's session may be over by the time its hash is known.
+    programs::page(&lab, SERVER[0]);
     let web = lab.sessions("branch", &["--service", "web"]);
     assert!(!web.is_empty());
     for session in &web {

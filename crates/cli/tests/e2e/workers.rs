@@ -37,8 +37,6 @@ fn all_programs(lab: &Lab) {
         programs::shell(lab, to, "true");
         let refused = lab.run("client", &["nc", "-w", "3", "-v", to, "9999"]);
         assert!(refused.text().contains("refused"), "{}", refused.text());
-        let trace = lab.run("client", &["traceroute", "-n", "-q", "1", "-w", "2", "-m", "8", to]);
-        assert!(trace.code == 0 || trace.text().contains("not found"), "{}", trace.text());
         streams(lab, to);
     }
 }

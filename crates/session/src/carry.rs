@@ -108,7 +108,7 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
 mod tests {
     use core::net::{IpAddr, Ipv4Addr};
 
-    use fairway_types::{InterfaceId, PacketBuf, Verdict};
+    use fairway_types::{InterfaceId, PacketBuf};
     use fairway_wire::{checksum, ip};
     use proptest::prelude::*;
 

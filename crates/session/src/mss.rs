@@ -50,7 +50,7 @@ fn option_offset(header: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use fairway_types::{InterfaceId, PacketBuf, Verdict};
+    use fairway_types::{InterfaceId, PacketBuf};
     use fairway_wire::{checksum, ip};
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Several workers in a router: both flows of a session on one of them, nothing lost, nothing out of
 //! order, also while flows are placed.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};

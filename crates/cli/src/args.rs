@@ -59,6 +59,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Open files for a router that is not root any more; a router starts this itself.
+    #[command(name = "serve-files", hide = true)]
+    ServeFiles(ServeFiles),
     /// Explain, router by router, what would happen to a packet and which configuration line decides.
     Trace(TraceArgs),
     /// Write the packets of a running router to a pcapng file, or decode metadata in one.
@@ -110,12 +113,36 @@ pub struct RouterArgs {
     /// How many workers share the sessions, 1 to 64 [default: one for each processor, at most 8].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
+    /// Whom the router goes on as once it has attached to its interfaces, when root starts it
+    /// [default: fairway, or nobody where there is no such user].
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Do not limit the system calls of the running router to those it needs.
+    #[arg(long)]
+    pub any_system_call: bool,
     /// How log lines are written to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log: LogFormat,
     /// How much is logged.
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
+}
+
+/// `fairway serve-files`.
+#[derive(Debug, Args)]
+pub struct ServeFiles {
+    /// The configuration.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// The name of the router in it.
+    #[arg(long)]
+    pub name: String,
+    /// The API socket.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// The session log.
+    #[arg(long)]
+    pub session_log: Option<PathBuf>,
 }
 
 /// How much is logged.

@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 
-use fairway_router::Options;
 use fairway_router::api::{Fault, Nothing, Request, Response, default_socket};
+use fairway_router::{Confinement, FileServer, Options};
 
-use crate::args::{LogFormat, LogLevel, Reload, RouterArgs};
+use crate::args::{LogFormat, LogLevel, Reload, RouterArgs, ServeFiles};
 use crate::client::Connection;
 use crate::failure::{self, Failure, Outcome};
 use crate::{output, table, units};
@@ -19,6 +19,7 @@ pub fn run(args: RouterArgs) -> Outcome {
         metrics: args.metrics,
         session_log: args.session_log,
         workers: args.workers.and_then(core::num::NonZeroU8::new),
+        confinement: Some(Confinement { user: args.user, system_calls: !args.any_system_call }),
         log_format: match args.log {
             LogFormat::Text => fairway_router::LogFormat::Text,
             LogFormat::Json => fairway_router::LogFormat::Json,
@@ -31,6 +32,14 @@ pub fn run(args: RouterArgs) -> Outcome {
         },
     };
     fairway_router::run(options).map_err(|error| Failure::refused(format!("{error:#}")))?;
+    Ok(failure::OK)
+}
+
+/// Opens files for the router that started this.
+pub fn serve_files(args: ServeFiles) -> Outcome {
+    let ServeFiles { config, name, socket, session_log } = args;
+    let server = FileServer { config, name, socket, session_log };
+    fairway_router::serve_files(server).map_err(|error| Failure::refused(format!("{error:#}")))?;
     Ok(failure::OK)
 }
 

@@ -1,8 +1,8 @@
-//! Giving up privileges after start.
+//! Giving up privileges after start: capabilities, and being root.
 
 use std::io;
 
-use crate::sys::caps;
+use crate::sys::{caps, process};
 
 /// A capability that a running router needs (capabilities(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,15 @@ pub enum Capability {
     NetRaw = 13,
     /// Loading programs and changing maps.
     Bpf = 39,
+}
+
+/// Whom a process goes on as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's id.
+    pub uid: u32,
+    /// The id of the user's group.
+    pub gid: u32,
 }
 
 impl Capability {
@@ -28,6 +37,29 @@ impl Capability {
 /// # Errors
 /// Those of the kernel; some capabilities may be gone then.
 pub fn drop_capabilities(keep: &[Capability]) -> io::Result<()> {
+    give_up(keep, None)
+}
+
+/// Gives up what [`drop_capabilities`] does, and goes on as another user, who is in no other group. The
+/// capabilities in `keep` are kept. The process must have one thread.
+///
+/// # Errors
+/// Those of the kernel; whatever was given up is gone then, and the process must end.
+pub fn become_user(keep: &[Capability], user: User) -> io::Result<()> {
+    give_up(keep, Some(user))?;
+    if process::is_root_in_part()? && user.uid != 0 {
+        return Err(io::Error::other("the process is still root"));
+    }
+    Ok(())
+}
+
+/// Whether this process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    process::user() == 0
+}
+
+fn give_up(keep: &[Capability], user: Option<User>) -> io::Result<()> {
     let wanted = keep.iter().fold(0u64, |mask, &capability| mask | 1 << capability as u8);
     let permitted = caps::permitted()?;
     for capability in (0..64).filter(|bit| wanted & (1u64 << bit) == 0) {
@@ -40,6 +72,9 @@ pub fn drop_capabilities(keep: &[Capability]) -> io::Result<()> {
         }
     }
     caps::clear_ambient()?;
+    if let Some(User { uid, gid }) = user {
+        process::become_user(uid, gid)?;
+    }
     caps::set(permitted & wanted)?;
     caps::no_new_privileges()
 }

@@ -5,8 +5,10 @@
 //! never get an answer, because Fairway takes it. So the range is moved beside the waypoints' while
 //! Fairway runs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use fairway_types::PortRange;
 use tracing::{info, warn};
@@ -17,19 +19,52 @@ const LOWEST: u16 = 2048;
 /// With fewer ports than this a busy host may run out.
 const COMFORTABLE: u32 = 4096;
 
+/// The kernel's range, kept open: a process that is not root any more has CAP_NET_ADMIN to write it with,
+/// but nobody who lets it open files for that.
+#[derive(Clone, Debug)]
+pub(crate) struct Range(Result<Arc<File>, io::ErrorKind>);
+
+impl Range {
+    /// Opens it; that it cannot be is told by those who need it.
+    pub(crate) fn open() -> Self {
+        let file = File::options().read(true).write(true).open(RANGE);
+        Self(file.map(Arc::new).map_err(|error| error.kind()))
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.0.as_deref().map_err(|&kind| kind.into())
+    }
+
+    fn read(&self) -> io::Result<PortRange> {
+        let mut text = [0; 64];
+        let length = self.file()?.read_at(&mut text, 0)?;
+        let text = text.get(..length).and_then(|text| core::str::from_utf8(text).ok());
+        let mut numbers = text.unwrap_or_default().split_whitespace().map(str::parse::<u16>);
+        let (Some(Ok(first)), Some(Ok(last))) = (numbers.next(), numbers.next()) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        PortRange::new(first, last).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn write(&self, range: PortRange) -> io::Result<()> {
+        self.file()?.write_all_at(format!("{} {}\n", range.first(), range.last()).as_bytes(), 0)
+    }
+}
+
 /// A changed range, restored when this is dropped. A crash leaves the changed one: it is valid, only
 /// smaller.
 #[derive(Debug)]
 pub(crate) struct EphemeralPorts {
+    range: Range,
     before: PortRange,
     set: PortRange,
 }
 
 impl EphemeralPorts {
     /// Moves the range away from `waypoints`; `None` when it does not touch them, or nothing is left.
-    pub(crate) fn keep_out_of(waypoints: &[PortRange]) -> io::Result<Option<Self>> {
-        let before = read()?;
-        if !waypoints.iter().any(|range| overlap(*range, before)) {
+    pub(crate) fn keep_out_of(range: &Range, waypoints: &[PortRange]) -> io::Result<Option<Self>> {
+        let before = range.read()?;
+        if !waypoints.iter().any(|waypoints| overlap(*waypoints, before)) {
             return Ok(None);
         }
         let Some(set) = largest_gap(waypoints) else {
@@ -39,9 +74,9 @@ impl EphemeralPorts {
         if set.count() < COMFORTABLE {
             warn!(range = %set, "few ephemeral ports are left beside the waypoints");
         }
-        write(set)?;
+        range.write(set)?;
         info!(%before, now = %set, "moved the host's ephemeral ports away from the waypoints");
-        Ok(Some(Self { before, set }))
+        Ok(Some(Self { range: range.clone(), before, set }))
     }
 }
 
@@ -59,18 +94,19 @@ const KERNEL_DEFAULT: (u16, u16) = (32_768, 60_999);
 pub(crate) fn restore_default() -> io::Result<bool> {
     let usual = [PortRange::WAYPOINTS];
     let Some(default) = PortRange::new(KERNEL_DEFAULT.0, KERNEL_DEFAULT.1) else { return Ok(false) };
-    if Some(read()?) != largest_gap(&usual) {
+    let range = Range::open();
+    if Some(range.read()?) != largest_gap(&usual) {
         return Ok(false);
     }
-    write(default)?;
+    range.write(default)?;
     Ok(true)
 }
 
 impl Drop for EphemeralPorts {
     fn drop(&mut self) {
         // Only what is still as it was set: an administrator's change stays.
-        if read().ok() == Some(self.set) {
-            match write(self.before) {
+        if self.range.read().ok() == Some(self.set) {
+            match self.range.write(self.before) {
                 Ok(()) => info!(range = %self.before, "restored the host's ephemeral ports"),
                 Err(error) => warn!(%error, "the host's ephemeral ports could not be restored"),
             }
@@ -80,19 +116,6 @@ impl Drop for EphemeralPorts {
 
 fn overlap(a: PortRange, b: PortRange) -> bool {
     a.first() <= b.last() && b.first() <= a.last()
-}
-
-fn read() -> io::Result<PortRange> {
-    let text = fs::read_to_string(RANGE)?;
-    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
-    let (Some(Ok(first)), Some(Ok(last))) = (numbers.next(), numbers.next()) else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    PortRange::new(first, last).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-fn write(range: PortRange) -> io::Result<()> {
-    fs::write(RANGE, format!("{} {}\n", range.first(), range.last()))
 }
 
 /// The largest range from [`LOWEST`] on that touches none of `waypoints`.

@@ -28,6 +28,7 @@
 pub mod capabilities;
 pub mod capture;
 pub mod classifier;
+pub mod confinement;
 mod ephemeral;
 pub mod error;
 mod frame;
@@ -39,11 +40,14 @@ pub mod spec;
 pub mod steering;
 mod sys;
 
-pub use capabilities::{Capability, drop_capabilities};
+pub use capabilities::{Capability, User, become_user, drop_capabilities, is_root};
 pub use capture::{CaptureHook, CaptureRecord, Direction, LinkType, PcapngWriter};
+pub use confinement::{Program, close_to_others, confine};
 pub use error::OpenError;
 pub use guard::{Released, release};
 pub use ports::Ports;
 pub use spec::{PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready};
 pub use steering::{Steering, SteeringError, SteeringStatistics};
 pub use sys::poll::Waker;
+pub use sys::rights::{receive_with_file, send_with_file};
+pub use sys::tun::open as open_tun;

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use crate::api::{ConfigurationStatus, Fault, Refused, Reloaded};
 use crate::clock::{self, Clock};
 use crate::crew::Crew;
+use crate::files::Files;
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
 use crate::options::Options;
@@ -17,6 +18,7 @@ use crate::worker::RouterPorts;
 /// What all threads beside the workers share.
 pub(crate) struct Control {
     pub(crate) options: Options,
+    files: Files,
     pub(crate) crew: Crew,
     pub(crate) clock: Clock,
     pub(crate) notifier: Notifier,
@@ -27,7 +29,7 @@ pub(crate) struct Control {
 }
 
 /// The configuration in force.
-struct InForce {
+pub(crate) struct InForce {
     ports: RouterPorts,
     session_limit: u32,
     applied_unix_seconds: u64,
@@ -36,26 +38,26 @@ struct InForce {
     warnings: Vec<Fault>,
 }
 
+impl InForce {
+    /// The configuration that the router starts with.
+    pub(crate) fn first(ports: RouterPorts, session_limit: u32, warnings: Vec<Fault>) -> Self {
+        let applied_unix_seconds = clock::unix_time().as_secs();
+        Self { ports, session_limit, applied_unix_seconds, reloads: 0, refused: None, warnings }
+    }
+}
+
 impl Control {
     pub(crate) fn new(
         options: Options,
+        files: Files,
         crew: Crew,
         clock: Clock,
         notifier: Notifier,
-        ports: RouterPorts,
-        session_limit: u32,
-        warnings: Vec<Fault>,
+        in_force: InForce,
     ) -> Self {
-        let in_force = InForce {
-            ports,
-            session_limit,
-            applied_unix_seconds: clock::unix_time().as_secs(),
-            reloads: 0,
-            refused: None,
-            warnings,
-        };
         Self {
             options,
+            files,
             crew,
             clock,
             notifier,
@@ -88,7 +90,7 @@ impl Control {
     }
 
     fn load_and_apply(&self) -> Result<Reloaded, Refused> {
-        let loaded = load::load(&self.options.config, &self.options.name)?;
+        let loaded = load::load(&self.files, &self.options.config, &self.options.name)?;
         let (before, session_limit) = {
             let in_force = lock(&self.in_force);
             (in_force.ports.clone(), in_force.session_limit)

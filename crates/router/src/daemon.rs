@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use fairway_crypto::Keyring;
-use fairway_io::{Capability, Ports};
+use fairway_io::Ports;
 use fairway_session::{Engine, Shard, Shared};
 use fairway_types::WorkerId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,16 +19,16 @@ use crate::api::Refused;
 use crate::api::server::Listener;
 use crate::clock::Clock;
 use crate::command::Handle;
-use crate::control::{self, Control};
+use crate::control::{self, Control, InForce};
 use crate::crew::Crew;
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
 use crate::options::Options;
 use crate::ring::rings;
-use crate::session_log::SessionLog;
+use crate::session_log::{self, SessionLog};
 use crate::stop::{Stop, TellOnDrop};
 use crate::worker::{Core, RouterPorts};
-use crate::{logs, metrics};
+use crate::{confined, logs, metrics};
 
 /// Runs a router until SIGTERM or SIGINT.
 ///
@@ -39,26 +39,36 @@ use crate::{logs, metrics};
 /// What keeps it from starting, or made a worker end.
 pub fn run(options: Options) -> anyhow::Result<()> {
     logs::start(&options);
+    let options = options.absolute()?;
     let signals = Signals::block()?;
     let clock = Clock::start();
-    let loaded = load::load(&options.config, &options.name).map_err(|refused| refusal(&refused))?;
+    // All that needs privileges comes before they are given up, and before the first thread. What opens
+    // files later starts first of all: it has never seen a key.
+    let successor = confined::successor(&options)?;
+    let files = confined::files(&options).context("start the process that opens files")?;
+    let loaded = load::load(&files, &options.config, &options.name).map_err(|refused| refusal(&refused))?;
     control::log_faults(&loaded.warnings);
-    // All that needs privileges comes before they are given up, and before the first thread.
-    let listener = Listener::bind(&options.socket)?;
+    let listener = Listener::bind(&options.socket, files.clone())?;
     let metrics = options.metrics.map(metrics::bind).transpose()?;
-    let (session_log, session_writer) =
-        options.session_log.clone().map(|file| SessionLog::open(file, clock)).transpose()?.unzip();
+    let session_log =
+        options.session_log.clone().map(|file| session_log::Output::open(files.clone(), file)).transpose()?;
     let wanted = RouterPorts::of(&loaded);
-    let limits = loaded.snapshot.model().limits;
+    let sessions = loaded.snapshot.model().limits.sessions;
     let workers = options.workers.map_or_else(Options::usual_workers, core::num::NonZeroU8::get);
-    let ports = wanted.open(workers, limits.sessions).context("attach to the interfaces")?;
-    fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up privileges")?;
+    let mut ports = wanted.open(workers, sessions).context("attach to the interfaces")?;
+    for ports in &mut ports {
+        let opener = files.clone();
+        ports.open_tun_with(move || opener.tun());
+    }
+    confined::give_up(&options, successor)?;
 
-    let warnings = loaded.warnings.clone();
+    let session_log = session_log.map(|output| SessionLog::start(output, clock)).transpose()?;
+    let (session_log, session_writer) = session_log.unzip();
+    let in_force = InForce::first(wanted, sessions, loaded.warnings.clone());
     let (ended, stop) = (Stop::new()?, Stop::new()?);
     let (crew, workers) = start_workers(ports, loaded, clock, session_log, &ended)?;
-    let control =
-        Control::new(options, crew, clock, Notifier::from_environment(), wanted, limits.sessions, warnings);
+    let notifier = Notifier::from_environment();
+    let control = Control::new(options, files, crew, clock, notifier, in_force);
     let control = Arc::new(control);
     let mut servers = start_servers(listener, metrics, &control, &stop)?;
     // It ends when the workers, who have its other end, do.

@@ -8,11 +8,13 @@
 pub mod api;
 mod clock;
 mod command;
+mod confined;
 mod control;
 mod crew;
 mod daemon;
 mod exchange;
 mod facts;
+mod files;
 mod interfaces;
 mod load;
 mod logs;
@@ -28,4 +30,5 @@ mod worker;
 
 pub use daemon::run;
 pub use fairway_io::{Released, release};
-pub use options::{LogFormat, LogLevel, Options};
+pub use files::{FileServer, serve_files};
+pub use options::{Confinement, LogFormat, LogLevel, Options};

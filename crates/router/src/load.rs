@@ -3,7 +3,7 @@
 //! Loading changes nothing: it happens beside the worker, and what it finds wrong is listed whole.
 
 use core::net::IpAddr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use fairway_types::model::RouterModel;
 use zeroize::Zeroizing;
 
 use crate::api::{Fault, Refused};
+use crate::files::{Files, key_path};
 use crate::interfaces;
 
 /// The longest key file that is read, in bytes.
@@ -37,22 +38,21 @@ pub(crate) struct Loaded {
 }
 
 /// Reads the configuration, finds the router in it and reads the keys of its peers.
-pub(crate) fn load(config: &Path, name: &str) -> Result<Loaded, Refused> {
-    load_all(config, name).map_err(|mut faults| {
+pub(crate) fn load(files: &Files, config: &Path, name: &str) -> Result<Loaded, Refused> {
+    load_all(files, config, name).map_err(|mut faults| {
         let more = faults.len().saturating_sub(MAX_FAULTS) as u64;
         faults.truncate(MAX_FAULTS);
         Refused { faults, more }
     })
 }
 
-fn load_all(config: &Path, name: &str) -> Result<Loaded, Vec<Fault>> {
-    let text = read_document(config).map_err(|fault| vec![fault])?;
+fn load_all(files: &Files, config: &Path, name: &str) -> Result<Loaded, Vec<Fault>> {
+    let text = read_document(files, config).map_err(|fault| vec![fault])?;
     let authority = Authority::parse(&text).map_err(faults)?;
     let warnings = authority.warnings().iter().take(MAX_FAULTS).map(fault).collect();
     let model = authority.router_model(name).map_err(faults)?;
     drop(authority);
-    let base = config.parent().unwrap_or(Path::new(""));
-    let keys = read_keys(base, &model)?;
+    let keys = read_keys(files, config, &model)?;
     check_keyring(&model, &keys).map_err(|fault| vec![fault])?;
     let snapshot = Snapshot::compile(model).map_err(|error| {
         vec![error_at(display(config), error.to_string(), "correct the configuration; nothing was changed")]
@@ -66,10 +66,11 @@ fn load_all(config: &Path, name: &str) -> Result<Loaded, Vec<Fault>> {
     })
 }
 
-fn read_document(path: &Path) -> Result<String, Fault> {
+fn read_document(files: &Files, path: &Path) -> Result<String, Fault> {
     let refuse = |problem: String, fix: &str| error_at(display(path), problem, fix);
     let limit = fairway_config::MAX_DOCUMENT as u64;
-    let file = File::open(path)
+    let file = files
+        .configuration()
         .map_err(|error| refuse(format!("cannot be opened: {error}"), "check its path and permissions"))?;
     let mut bytes = Vec::new();
     file.take(limit + 1)
@@ -83,13 +84,13 @@ fn read_document(path: &Path) -> Result<String, Fault> {
 }
 
 /// The keys of all peers; relative files are beside the document.
-fn read_keys(base: &Path, model: &RouterModel) -> Result<Vec<KeyringEntry>, Vec<Fault>> {
+fn read_keys(files: &Files, config: &Path, model: &RouterModel) -> Result<Vec<KeyringEntry>, Vec<Fault>> {
     let mut keys = Vec::with_capacity(model.peers.len());
     let mut faults = Vec::new();
     for (id, peer) in (0u16..).map(PeerId).zip(&model.peers) {
-        let file = base.join(&peer.key_file);
+        let file = key_path(config, &peer.key_file);
         let mut sender_salt = [0; fairway_crypto::SALT_LENGTH];
-        let key = read_key(&file).and_then(|key| match getrandom::fill(&mut sender_salt) {
+        let key = read_key(files, &file).and_then(|key| match getrandom::fill(&mut sender_salt) {
             Ok(()) => Ok(key),
             Err(error) => Err((format!("no random numbers: {error}"), "check the kernel".to_owned())),
         });
@@ -105,9 +106,9 @@ fn read_keys(base: &Path, model: &RouterModel) -> Result<Vec<KeyringEntry>, Vec<
 }
 
 /// One key, or what is wrong with its file and how to mend it.
-fn read_key(path: &Path) -> Result<PeerKey, (String, String)> {
+fn read_key(files: &Files, path: &Path) -> Result<PeerKey, (String, String)> {
     let shown = display(path);
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = files.key(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => (
             "does not exist".to_owned(),
             "make the missing keys with `fairway key generate --for FILE` and copy each to both routers"
@@ -169,4 +170,4 @@ fn display(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

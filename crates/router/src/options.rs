@@ -1,8 +1,9 @@
 //! What a router daemon is started with.
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
 /// How log lines are written to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,16 @@ pub enum LogLevel {
     Debug,
 }
 
+/// What a router process gives up once it has attached to its interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// Whom it goes on as, when root started it; `None` for `fairway`, or `nobody` where there is no
+    /// such user. `root` keeps it as it is.
+    pub user: Option<String>,
+    /// Whether its system calls are limited to those that a router makes.
+    pub system_calls: bool,
+}
+
 /// What a router daemon is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -45,6 +56,9 @@ pub struct Options {
     /// How many workers share the router's sessions, each on a thread of its own; `None` for
     /// [`Self::usual_workers`].
     pub workers: Option<NonZeroU8>,
+    /// What the process gives up; it must be one whose program understands `serve-files`
+    /// ([`crate::FileServer`]). `None` for capabilities alone, for a router beside other things.
+    pub confinement: Option<Confinement>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How much is logged.
@@ -72,8 +86,17 @@ impl Options {
             metrics: None,
             session_log: None,
             workers: None,
+            confinement: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
         }
+    }
+
+    /// The same with absolute paths, whatever directory they are used in.
+    pub(crate) fn absolute(mut self) -> io::Result<Self> {
+        self.config = path::absolute(self.config)?;
+        self.socket = path::absolute(self.socket)?;
+        self.session_log = self.session_log.map(path::absolute).transpose()?;
+        Ok(self)
     }
 }

@@ -4,10 +4,10 @@
 //! are counted (`session-records-lost`), and never packets. The file may be renamed at any time, as
 //! log rotation does: the next line goes into a new one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::api;
 use crate::clock::Clock;
+use crate::files::Files;
 
 /// Lines that wait for the disk.
 const QUEUE: usize = 8192;
@@ -50,14 +51,14 @@ pub(crate) struct SessionLog {
 }
 
 impl SessionLog {
-    /// Opens the file, and starts the thread that writes to it.
+    /// Starts the thread that writes.
     ///
     /// # Errors
-    /// When the file cannot be opened.
-    pub(crate) fn open(path: PathBuf, clock: Clock) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let file = Output::open(&path).with_context(|| format!("open the session log {}", path.display()))?;
+    /// When there is no thread.
+    pub(crate) fn start(output: Output, clock: Clock) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let (lines, waiting) = sync_channel(QUEUE);
-        let thread = Builder::new().name("session-log".into()).spawn(move || write(file, &waiting, clock))?;
+        let thread =
+            Builder::new().name("session-log".into()).spawn(move || write(output, &waiting, clock))?;
         Ok((Self { lines }, thread))
     }
 
@@ -68,8 +69,9 @@ impl SessionLog {
 }
 
 /// The file, and which one it is.
-struct Output {
+pub(crate) struct Output {
     path: PathBuf,
+    files: Files,
     file: File,
     /// Whole lines that wait to be written, so that nobody ever reads half of one.
     pending: Vec<u8>,
@@ -77,24 +79,22 @@ struct Output {
 }
 
 impl Output {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o640);
-        let file = options.open(path)?;
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), file, pending: Vec::with_capacity(2 * BLOCK), identity })
-    }
-
-    /// Whether the file is still the one at its path.
-    fn is_in_place(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    /// Opens the file; `path` is what it is called.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open(files: Files, path: PathBuf) -> anyhow::Result<Self> {
+        let opened = files.session_log().and_then(|file| Ok((identity(&file)?, file)));
+        let (identity, file) = opened.with_context(|| format!("open the session log {}", path.display()))?;
+        Ok(Self { path, files, file, pending: Vec::with_capacity(2 * BLOCK), identity })
     }
 
     /// Goes on in a new file when this one was renamed or removed.
     fn follow(&mut self) -> io::Result<()> {
-        if !self.is_in_place() {
-            *self = Self::open(&self.path)?;
+        let file = self.files.session_log()?;
+        let found = identity(&file)?;
+        if found != self.identity {
+            (self.file, self.identity) = (file, found);
         }
         Ok(())
     }
@@ -110,6 +110,10 @@ impl Output {
         self.pending.clear();
         result
     }
+}
+
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Writes until nobody has lines any more.

@@ -19,6 +19,7 @@ mod transmit;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,13 +33,14 @@ use self::tap::Tap;
 use self::transmit::{Scratch, Sender};
 use crate::capture::CaptureHook;
 use crate::classifier::Rule;
-use crate::ephemeral::EphemeralPorts;
+use crate::ephemeral::{EphemeralPorts, Range};
 use crate::error::{Context, OpenError};
 use crate::neighbours::Neighbours;
 use crate::netlink::{Change, Watch};
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
 use crate::steering::Steering;
 use crate::sys::poll::{Poller, Waker};
+use crate::sys::tun;
 
 /// What the poller reports that is no interface.
 const TOKEN_WAKER: u64 = 0;
@@ -62,6 +64,8 @@ pub struct Ports {
     tap: Tap,
     scratch: Scratch,
     ephemeral: Option<EphemeralPorts>,
+    ephemeral_range: Range,
+    open_tun: OpenTun,
     events: VecDeque<PortEvent>,
     /// Reports of the kernel that were read but not acted on yet.
     changes: Vec<Change>,
@@ -69,6 +73,9 @@ pub struct Ports {
     next_turn: usize,
     next_housekeeping: Time,
 }
+
+/// How /dev/net/tun is opened.
+type OpenTun = Box<dyn FnMut() -> io::Result<File> + Send>;
 
 impl fmt::Debug for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,6 +138,8 @@ impl Ports {
             tap: Tap::default(),
             scratch: Scratch::default(),
             ephemeral: None,
+            ephemeral_range: Range::open(),
+            open_tun: Box::new(tun::open),
             events: VecDeque::new(),
             changes: Vec::new(),
             next_token: FIRST_TOKEN,
@@ -139,6 +148,11 @@ impl Ports {
         };
         ports.apply(specs, peers)?;
         Ok(ports)
+    }
+
+    /// From now on /dev/net/tun comes from somebody else, since this process may not open it any more.
+    pub fn open_tun_with(&mut self, open: impl FnMut() -> io::Result<File> + Send + 'static) {
+        self.open_tun = Box::new(open);
     }
 
     /// Lets go of all interfaces, but leaves the classifier at work: what is Fairway's stays

@@ -171,7 +171,8 @@ impl Ports {
     }
 
     fn open_host(&mut self, spec: &PortSpec) -> Result<(u32, Link), OpenError> {
-        let device = Arc::new(Device::open(&spec.device).on(&spec.name, "make a TUN device")?);
+        let file = (self.open_tun)().on(&spec.name, "open /dev/net/tun")?;
+        let device = Arc::new(Device::new(file, &spec.device).on(&spec.name, "make a TUN device")?);
         let index = Device::index_of(&spec.device).on(&spec.name, "find the TUN device")?;
         let requests = self.watch.requests();
         // Without IPv6 in the kernel there is nothing to refuse.
@@ -245,7 +246,7 @@ impl Ports {
             return;
         }
         self.ephemeral = None;
-        match EphemeralPorts::keep_out_of(&ranges) {
+        match EphemeralPorts::keep_out_of(&self.ephemeral_range, &ranges) {
             Ok(changed) => self.ephemeral = changed,
             Err(error) => warn!(%error, "the host's ephemeral ports could not be moved; some may collide"),
         }

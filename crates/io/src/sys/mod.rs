@@ -8,6 +8,9 @@ pub(crate) mod caps;
 pub(crate) mod netlink;
 pub(crate) mod packet;
 pub(crate) mod poll;
+pub(crate) mod process;
+pub mod rights;
+pub(crate) mod seccomp;
 pub(crate) mod tun;
 
 use std::io;
@@ -25,8 +28,7 @@ pub(crate) fn check_size(result: libc::ssize_t) -> io::Result<usize> {
 /// Whether this process runs as root.
 #[cfg(test)]
 pub(crate) fn is_root() -> bool {
-    // SAFETY: geteuid takes no arguments and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    process::user() == 0
 }
 
 /// Moves the calling thread into a named network namespace (those of `ip netns`).

@@ -26,14 +26,21 @@ pub(crate) struct Device {
     file: File,
 }
 
+/// Opens what TUN devices are made of. Where it is root's alone, as in containers, a router that is
+/// somebody else has to be handed it: see [`Ports::open_tun_with`](crate::Ports::open_tun_with).
+///
+/// # Errors
+/// Those of open(2).
+pub fn open() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")
+}
+
 impl Device {
-    /// Makes the device, or attaches to one that exists.
-    pub(crate) fn open(name: &str) -> io::Result<Self> {
+    /// Makes the device of what [`open`] opened, or attaches to one that exists.
+    pub(crate) fn new(file: File, name: &str) -> io::Result<Self> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let file =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
         let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         let mut request = Request { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
         request.name.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use nix::unistd::{Group, chown};
 use super::types::{ErrorBody, Response};
 use super::{MAX_REQUEST, Request, answer, capture};
 use crate::control::Control;
+use crate::files::Files;
 use crate::stop::Stop;
 
 /// Clients served at once.
@@ -34,19 +35,19 @@ const GROUP: &str = "fairway";
 /// The socket; its file goes when this is dropped.
 pub(crate) struct Listener {
     listener: UnixListener,
-    path: PathBuf,
+    files: Files,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         // It may have been removed already.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.files.remove_socket();
     }
 }
 
 impl Listener {
     /// Makes the socket, in place of one that nobody listens on any more.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn bind(path: &Path, files: Files) -> anyhow::Result<Self> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).with_context(|| format!("make the directory {}", parent.display()))?;
         }
@@ -56,7 +57,8 @@ impl Listener {
         let listener = UnixListener::bind(path);
         nix::sys::stat::umask(mask);
         let listener = listener.with_context(|| format!("listen on {}", path.display()))?;
-        let bound = Self { listener, path: path.to_owned() };
+        files.claim_socket().with_context(|| format!("look at {}", path.display()))?;
+        let bound = Self { listener, files };
         if let Ok(Some(group)) = Group::from_name(GROUP) {
             chown(path, None, Some(group.gid))
                 .with_context(|| format!("give {} to group {GROUP}", path.display()))?;

@@ -1,24 +1,33 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::files::Places;
 
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+pub(crate) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
-struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("fairway-router-load-{}-{name}", std::process::id()));
         fs::create_dir_all(path.join("keys")).unwrap();
         Self(path)
     }
 
-    fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
     }
+}
+
+fn here(config: &Path) -> Files {
+    Files::here(Places { config: config.into(), socket: "none".into(), session_log: None })
 }
 
 impl Drop for Directory {
@@ -27,7 +36,7 @@ impl Drop for Directory {
     }
 }
 
-fn document() -> String {
+pub(crate) fn document() -> String {
     let router = |name: &str, address: &str| {
         serde_json::json!({
             "name": name,
@@ -50,7 +59,7 @@ fn a_configuration_with_its_keys_is_loaded() {
     let directory = Directory::new("whole");
     let config = directory.write("acme.json", &document(), 0o644);
     directory.write("keys/branch--dc.key", KEY, 0o640);
-    let loaded = load(&config, "branch").map_err(|refused| format!("{refused:?}")).unwrap();
+    let loaded = load(&here(&config), &config, "branch").map_err(|refused| format!("{refused:?}")).unwrap();
     assert_eq!(loaded.snapshot.model().router, "branch");
     assert_eq!(loaded.keys.len(), 1);
     assert_eq!(loaded.keys[0].name, "dc");
@@ -64,7 +73,7 @@ fn a_configuration_with_its_keys_is_loaded() {
 fn every_fault_of_the_files_is_named_with_its_fix() {
     let directory = Directory::new("faults");
     let config = directory.write("acme.json", &document(), 0o644);
-    let fault = |name: &str| load(&config, name).err().unwrap().faults.remove(0);
+    let fault = |name: &str| load(&here(&config), &config, name).err().unwrap().faults.remove(0);
 
     let missing = fault("branch");
     assert!(missing.problem.contains("does not exist"), "{missing:?}");

@@ -14,6 +14,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::peer_key::PeerKey;
+use crate::scrub;
 
 /// Bytes of a hop tag.
 pub const TAG_LENGTH: usize = 16;
@@ -99,6 +100,7 @@ impl HopKeys {
         sender: &str,
         receiver: &str,
     ) -> Result<Self, CryptoError> {
+        scrub::note();
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(key.bytes());
         let expand = |purpose: &[u8]| {
             let info: [&[u8]; 7] =

@@ -25,6 +25,7 @@ mod keyring;
 mod peer_key;
 mod receiver;
 mod replay;
+mod scrub;
 mod sender;
 pub mod session;
 
@@ -36,4 +37,5 @@ pub use keyring::{Keyring, KeyringEntry, KeyringError};
 pub use peer_key::{KeyFileError, PeerKey};
 pub use receiver::{Accepted, DERIVATIONS_PER_SECOND, PREVIOUS_SALT_LIFETIME, Receiver, Refused};
 pub use replay::{Replay, ReplayWindow};
+pub use scrub::scrub_stack;
 pub use sender::Sender;

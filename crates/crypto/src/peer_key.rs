@@ -6,15 +6,18 @@ use aws_lc_rs::constant_time;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::scrub;
+
 const KEY_LENGTH: usize = 32;
 const HEX_LENGTH: usize = 2 * KEY_LENGTH;
 const BASE64_LENGTH: usize = 44;
 
 /// A secret of 32 bytes that two neighbouring routers share, and nobody else.
 ///
-/// It is redacted in `Debug`, compared in constant time and zeroed when dropped.
+/// It is redacted in `Debug`, compared in constant time and zeroed when dropped. It stays in one place:
+/// moving it leaves no copy behind.
 #[derive(Clone)]
-pub struct PeerKey([u8; KEY_LENGTH]);
+pub struct PeerKey(Box<[u8; KEY_LENGTH]>);
 
 /// Why a key file was refused. No variant repeats any byte of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -63,8 +66,16 @@ pub enum KeyFileError {
 impl PeerKey {
     /// A key of these bytes, which must come from a cryptographic generator.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; KEY_LENGTH]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(mut bytes: [u8; KEY_LENGTH]) -> Self {
+        let mut key = Self::blank();
+        key.0.copy_from_slice(&bytes);
+        bytes.zeroize();
+        key
+    }
+
+    fn blank() -> Self {
+        scrub::note();
+        Self(Box::new([0; KEY_LENGTH]))
     }
 
     /// The key in the content of a key file: one line of 64 hexadecimal digits or 44 base64
@@ -98,7 +109,7 @@ impl PeerKey {
                 .map_err(|index| KeyFileError::NotBase64 { line, position: index + 1 })?,
             length => return Err(KeyFileError::Length { line, length }),
         };
-        if key.0 == [0; KEY_LENGTH] {
+        if *key.0 == [0; KEY_LENGTH] {
             return Err(KeyFileError::Zero { line });
         }
         Ok(key)
@@ -113,7 +124,7 @@ impl PeerKey {
         // Reserved whole, so that no copy of the secret is left behind by growing.
         let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + HEX_LENGTH + 1));
         text.push_str(HEADER);
-        for byte in self.0 {
+        for &byte in self.0.iter() {
             text.push(char::from(DIGITS[usize::from(byte >> 4)]));
             text.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
@@ -121,20 +132,21 @@ impl PeerKey {
         text
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; KEY_LENGTH] {
+    pub(crate) fn bytes(&self) -> &[u8; KEY_LENGTH] {
         &self.0
     }
 }
 
 impl Drop for PeerKey {
     fn drop(&mut self) {
+        scrub::note();
         self.0.zeroize();
     }
 }
 
 impl PartialEq for PeerKey {
     fn eq(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+        constant_time::verify_slices_are_equal(self.bytes(), other.bytes()).is_ok()
     }
 }
 
@@ -148,7 +160,7 @@ impl fmt::Debug for PeerKey {
 
 /// Decodes 64 digits, or names the index of the first that is none.
 fn decode_hex(digits: &[u8]) -> Result<PeerKey, usize> {
-    let mut key = PeerKey([0; KEY_LENGTH]);
+    let mut key = PeerKey::blank();
     for (index, &digit) in digits.iter().enumerate() {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',
@@ -165,7 +177,7 @@ fn decode_hex(digits: &[u8]) -> Result<PeerKey, usize> {
 /// Decodes 43 characters and one `=`, or names the index of the first wrong one. The two bits
 /// beyond 32 bytes must be zero, so that a key has one spelling only.
 fn decode_base64(characters: &[u8]) -> Result<PeerKey, usize> {
-    let mut key = PeerKey([0; KEY_LENGTH]);
+    let mut key = PeerKey::blank();
     let (&padding, characters) = characters.split_last().ok_or(0usize)?;
     let (mut pending, mut bits, mut filled) = (0u32, 0, 0);
     for (index, &character) in characters.iter().enumerate() {
@@ -204,7 +216,7 @@ mod tests {
     const BASE64: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
     fn counting() -> PeerKey {
-        PeerKey(core::array::from_fn(|index| index as u8))
+        PeerKey::from_bytes(core::array::from_fn(|index| index as u8))
     }
 
     #[test]

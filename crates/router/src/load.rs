@@ -39,7 +39,9 @@ pub(crate) struct Loaded {
 
 /// Reads the configuration, finds the router in it and reads the keys of its peers.
 pub(crate) fn load(files: &Files, config: &Path, name: &str) -> Result<Loaded, Refused> {
-    load_all(files, config, name).map_err(|mut faults| {
+    let loaded = load_all(files, config, name);
+    fairway_crypto::scrub_stack();
+    loaded.map_err(|mut faults| {
         let more = faults.len().saturating_sub(MAX_FAULTS) as u64;
         faults.truncate(MAX_FAULTS);
         Refused { faults, more }

@@ -103,6 +103,7 @@ impl Core {
             self.attend(ready.events);
             waiting |= self.perform(tasks);
             waiting |= !self.drains.is_empty() || self.outboxes.is_behind();
+            fairway_crypto::scrub_stack();
         }
         self.say_goodbye();
         self.log_sessions();

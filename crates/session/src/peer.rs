@@ -8,6 +8,7 @@ use fairway_types::{
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{self, Context, Control, HeaderTlvs, PayloadTlvs};
 use rand_core::RngCore;
+use zeroize::Zeroize;
 
 use crate::control::Known;
 use crate::engine::Engine;
@@ -50,6 +51,8 @@ impl Engine {
         let mut section = std::mem::take(&mut self.section);
         let result = open::open(&self.keyring, now, packet, parsed, &mut section)
             .and_then(|opened| self.opened(now, known, packet, parsed, &opened, &section, outlet));
+        // It has the session's secret in it.
+        section.as_mut_slice().zeroize();
         self.section = section;
         result
     }

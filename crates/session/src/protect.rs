@@ -13,7 +13,8 @@ use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::recognise;
 use fairway_wire::svr;
-use rand_core::RngCore;
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
 
 use crate::engine::Engine;
 use crate::headers;
@@ -159,6 +160,10 @@ impl Engine {
         };
         let mut random = zeroize::Zeroizing::new([0; 48]);
         self.rng.fill_bytes(random.as_mut_slice());
+        // Whoever gets hold of the generator later must not be able to draw this secret again.
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        self.rng.fill_bytes(seed.as_mut_slice());
+        self.rng = ChaCha12Rng::from_seed(*seed);
         Protection::ingress(suite, adaptive, &random, self.worker().0, now)
             .map(Some)
             .map_err(|_| DropReason::SessionKeysFailed)

@@ -52,11 +52,14 @@ pub(crate) enum Place {
     Transit([Option<Salt>; 2]),
 }
 
+/// The value of TLV 46, in one place: moving it leaves no copy behind.
+type KeyValue = Box<Zeroizing<[u8; SESSION_KEY_LEN]>>;
+
 /// The protection of one session.
 pub(crate) struct Protection {
     pub(crate) suite: Suite,
     /// The value of TLV 46: the suite's number and the secret.
-    value: Zeroizing<[u8; SESSION_KEY_LEN]>,
+    value: KeyValue,
     /// Whether each direction decides by its first payload.
     pub(crate) adaptive: bool,
     /// By the side that packets come from.
@@ -245,8 +248,8 @@ impl Protection {
     }
 }
 
-fn value(suite: Suite, secret: &SessionSecret) -> Zeroizing<[u8; SESSION_KEY_LEN]> {
-    let mut value = Zeroizing::new([0; SESSION_KEY_LEN]);
+fn value(suite: Suite, secret: &SessionSecret) -> KeyValue {
+    let mut value = Box::new(Zeroizing::new([0; SESSION_KEY_LEN]));
     value[0] = suite.number();
     value[1..].copy_from_slice(secret.bytes());
     value

@@ -28,5 +28,6 @@ mod recovery;
 mod reload;
 mod restart;
 mod scan;
+mod secrets;
 mod wire;
 mod workers;

@@ -9,10 +9,11 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hkdf, hmac};
 use fairway_types::Suite;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{COUNTER_LENGTH, Direction, SessionSecret};
 use crate::hop::{CryptoError, IV_LENGTH, SALT_LENGTH, TAG_LENGTH};
+use crate::scrub;
 
 /// Bytes of the part of a GCM nonce that is derived; the counter is the rest.
 const NONCE_SALT_LENGTH: usize = 4;
@@ -68,6 +69,7 @@ impl Keys {
         salt: &[u8; SALT_LENGTH],
         phase: u8,
     ) -> Result<Self, CryptoError> {
+        scrub::note();
         let Derivation { suite, secret, direction } = *of;
         let mut material = Zeroizing::new([0; MATERIAL]);
         let material = &mut material[..material_length(suite)];
@@ -198,6 +200,19 @@ impl Keys {
                 if signed < COUNTER_LENGTH { Err(Forged) } else { Ok(COUNTER_LENGTH..signed) }
             }
             Self::Cbc(cbc) => cbc.open(associated, block),
+        }
+    }
+}
+
+/// The library zeroes keys for CBC and HMAC when they are dropped, and leaves those of GCM as they are:
+/// they are overwritten with those of a key that is none.
+impl Drop for Keys {
+    fn drop(&mut self) {
+        scrub::note();
+        let Self::Gcm { key, nonce_salt } = self else { return };
+        nonce_salt.zeroize();
+        if let Ok(blank) = UnboundKey::new(&AES_256_GCM, &[0; 32]) {
+            *key = LessSafeKey::new(blank);
         }
     }
 }

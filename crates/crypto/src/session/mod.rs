@@ -21,6 +21,7 @@ pub use fairway_types::Suite;
 use zeroize::Zeroize;
 
 use crate::hop::SALT_LENGTH;
+use crate::scrub;
 
 pub use end::End;
 pub use inbound::Unopened;
@@ -60,26 +61,32 @@ impl Direction {
 
 /// The secret of one session, known to every router on its way.
 ///
-/// It is redacted in `Debug` and zeroed when dropped.
+/// It is redacted in `Debug` and zeroed when dropped. It stays in one place: moving it leaves no copy
+/// behind.
 #[derive(Clone)]
-pub struct SessionSecret([u8; SECRET_LENGTH]);
+pub struct SessionSecret(Box<[u8; SECRET_LENGTH]>);
 
 impl SessionSecret {
     /// A secret of these bytes, which must come from a cryptographic generator.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; SECRET_LENGTH]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(mut bytes: [u8; SECRET_LENGTH]) -> Self {
+        scrub::note();
+        let mut secret = Box::new([0; SECRET_LENGTH]);
+        secret.copy_from_slice(&bytes);
+        bytes.zeroize();
+        Self(secret)
     }
 
     /// The bytes, for TLV 46.
     #[must_use]
-    pub const fn bytes(&self) -> &[u8; SECRET_LENGTH] {
+    pub fn bytes(&self) -> &[u8; SECRET_LENGTH] {
         &self.0
     }
 }
 
 impl Drop for SessionSecret {
     fn drop(&mut self) {
+        scrub::note();
         self.0.zeroize();
     }
 }

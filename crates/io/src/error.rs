@@ -57,19 +57,6 @@ pub enum OpenError {
         /// The device.
         device: String,
     },
-    /// A tag is configured, and the kernel has no VLAN device for it that could hold the addresses.
-    #[error(
-        "interface {interface}: VLAN {vlan} needs a kernel VLAN device on {device} \
-         (ip link add link {device} name {device}.{vlan} type vlan id {vlan}); tags without one are not supported"
-    )]
-    NoVlanDevice {
-        /// The name of the network-interface.
-        interface: String,
-        /// The parent device.
-        device: String,
-        /// The 802.1Q tag.
-        vlan: u16,
-    },
     /// Two network-interfaces name the same device and tag.
     #[error("interfaces {first} and {second} name the same device and VLAN")]
     SharedDevice {

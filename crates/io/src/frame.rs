@@ -7,6 +7,9 @@ use fairway_types::{Checksum, Gso, GsoKind, Slot};
 pub(crate) const VNET: usize = 10;
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
+/// Bytes of an 802.1Q tag, and its EtherType.
+pub(crate) const TAG: usize = 4;
+pub(crate) const TAG_8021Q: [u8; 2] = [0x81, 0x00];
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;

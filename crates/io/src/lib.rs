@@ -18,8 +18,10 @@
 //! - A packet that the engine leaves to the host (`Punt`) goes into the TUN interface, as if it had
 //!   arrived there; without one it is counted and dropped. The classifier keeps the host's own
 //!   traffic away from Fairway, so this is rare.
-//! - Tags (802.1Q) are the kernel's: a network-interface with a VLAN uses the kernel's VLAN device and
-//!   is refused when there is none.
+//! - Tags (802.1Q) are the kernel's where it has a VLAN device for a network-interface's tag. Where it
+//!   has none, tags are read and written here, and what the kernel does on a link is done here:
+//!   ARP, neighbour discovery, and answers to pings (see `ports/tagged.rs`). Nothing else of the host
+//!   is on such an interface.
 //!
 //! Packets go through packet sockets with vnet headers: super-packets and unfinished checksums pass
 //! as they are, with every offload setting. Several workers share the devices; [`steering`] says who
@@ -36,6 +38,7 @@ mod guard;
 mod neighbours;
 mod netlink;
 pub mod ports;
+mod resolver;
 pub mod spec;
 pub mod steering;
 mod sys;
@@ -46,7 +49,7 @@ pub use confinement::{Program, close_to_others, confine};
 pub use error::OpenError;
 pub use guard::{Released, release};
 pub use ports::Ports;
-pub use spec::{PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready};
+pub use spec::{LinkStatistics, PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready};
 pub use steering::{Steering, SteeringError, SteeringStatistics};
 pub use sys::poll::Waker;
 pub use sys::rights::{receive_with_file, send_with_file};

@@ -26,7 +26,7 @@ pub struct PortSpec {
     /// The Linux device.
     pub device: String,
     /// 802.1Q tag: 0 for untagged; otherwise the kernel's VLAN device for this tag on `device`, or
-    /// `device` itself when it is one, is used.
+    /// `device` itself when it is one, is used. Without one, tags are read and written here.
     pub vlan: u16,
     /// What it is on the side of Linux.
     pub kind: PortKind,
@@ -37,7 +37,8 @@ pub struct PortSpec {
     /// Where packets for next hops that are not on the link go, at most one for each family. Without
     /// one, the kernel's routes over the device decide.
     pub gateways: Vec<IpAddr>,
-    /// [`PortKind::Host`] only: addresses to give the TUN device.
+    /// [`PortKind::Host`]: addresses to give the TUN device. [`PortKind::Ethernet`]: those of the
+    /// interface, which are answered for where the kernel has no VLAN device for the tag.
     pub addresses: Vec<IpNet>,
     /// [`PortKind::Host`] only: prefixes to route into the TUN device.
     pub routes: Vec<IpNet>,
@@ -96,6 +97,35 @@ pub struct Ready {
     pub woken: bool,
 }
 
+/// ARP, neighbour discovery and pings on an interface whose tag Fairway reads and writes itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkStatistics {
+    /// Questions for a next hop that were sent.
+    pub asked: u64,
+    /// Questions that could not be sent: the interface has no address of the family, or too many next
+    /// hops are known.
+    pub unasked: u64,
+    /// Questions for an address of the interface that were answered.
+    pub answered: u64,
+    /// Pings of an address of the interface that were answered.
+    pub pings: u64,
+    /// Messages that are malformed, or about somebody who was not asked for.
+    pub ignored: u64,
+    /// Messages that claim an address of the interface for somebody else.
+    pub conflicts: u64,
+}
+
+impl LinkStatistics {
+    fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.unasked += other.unasked;
+        self.answered += other.answered;
+        self.pings += other.pings;
+        self.ignored += other.ignored;
+        self.conflicts += other.conflicts;
+    }
+}
+
 /// What one interface has done. Every figure only rises, and survives [`crate::Ports::apply`] as long
 /// as the interface keeps its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +148,8 @@ pub struct PortStatistics {
     pub punts_discarded: u64,
     /// Packets that wait, or waited, for their next hop's link address.
     pub held: u64,
+    /// What was done on the link in the kernel's place.
+    pub link: LinkStatistics,
     drops: [u64; DropReason::ALL.len()],
 }
 
@@ -133,6 +165,7 @@ impl Default for PortStatistics {
             punted: 0,
             punts_discarded: 0,
             held: 0,
+            link: LinkStatistics::default(),
             drops: [0; DropReason::ALL.len()],
         }
     }
@@ -156,6 +189,7 @@ impl PortStatistics {
         self.punted += other.punted;
         self.punts_discarded += other.punts_discarded;
         self.held += other.held;
+        self.link.add(&other.link);
         for (sum, count) in self.drops.iter_mut().zip(other.drops) {
             *sum += count;
         }
@@ -182,6 +216,8 @@ pub struct PortStatus {
     pub device: String,
     /// What it is on the side of Linux.
     pub kind: PortKind,
+    /// Whether Fairway reads and writes its tag, since the kernel has no VLAN device for it.
+    pub tagged: bool,
     /// Whether it can send and receive.
     pub up: bool,
     /// The longest packet it may send, in bytes; 0 while the device is gone.

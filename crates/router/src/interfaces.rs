@@ -18,10 +18,9 @@ pub(crate) fn specs(snapshot: &Snapshot) -> Vec<PortSpec> {
 }
 
 fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec {
-    let addresses = interface.addresses.iter().map(|address| address.address);
     let mut spec = match interface.kind {
         InterfaceKind::Host => {
-            let mut spec = PortSpec::host(id, &interface.name, &interface.device, addresses.collect());
+            let mut spec = PortSpec::host(id, &interface.name, &interface.device, Vec::new());
             spec.routes = host_routes(snapshot, interface);
             spec
         }
@@ -29,6 +28,8 @@ fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec
             PortSpec::ethernet(id, &interface.name, &interface.device)
         }
     };
+    // What the TUN is given; and what is answered for where the kernel has no VLAN device.
+    spec.addresses = interface.addresses.iter().map(|address| address.address).collect();
     spec.vlan = interface.vlan;
     spec.mtu = interface.mtu;
     spec.waypoints = local_waypoints(snapshot.model(), id);

@@ -192,6 +192,18 @@ impl Facts {
                 i.punts_discarded
             }),
             ("held_total", "Packets that waited for a link address.", true, |i| i.held),
+            ("link_asked_total", "Questions for next hops on a VLAN without kernel device.", true, |i| {
+                i.link.map_or(0, |link| link.asked)
+            }),
+            ("link_answered_total", "Questions for its addresses that were answered there.", true, |i| {
+                i.link.map_or(0, |link| link.answered + link.pings)
+            }),
+            ("link_ignored_total", "Messages there that were of no use.", true, |i| {
+                i.link.map_or(0, |link| link.ignored + link.unasked)
+            }),
+            ("link_conflicts_total", "Claims of others to its addresses there.", true, |i| {
+                i.link.map_or(0, |link| link.conflicts)
+            }),
         ];
         for (suffix, help, rises, value) in FIGURES {
             let name = format!("fairway_interface_{suffix}");

@@ -271,6 +271,7 @@ fn one_interface(
         name: configured.name.clone(),
         device: status.device.clone(),
         vlan: configured.vlan,
+        tagged: status.tagged,
         kind: kind_name(configured.kind).to_owned(),
         tenant: tenant.map(|tenant| tenant.name.clone()),
         up: status.up,
@@ -285,6 +286,14 @@ fn one_interface(
         punted: figures.punted,
         punts_discarded: figures.punts_discarded,
         held: figures.held,
+        link: status.tagged.then_some(api::Link {
+            asked: figures.link.asked,
+            unasked: figures.link.unasked,
+            answered: figures.link.answered,
+            pings: figures.link.pings,
+            ignored: figures.link.ignored,
+            conflicts: figures.link.conflicts,
+        }),
         drops: figures
             .drops()
             .map(|(reason, count)| api::NamedCount { name: reason.name().to_owned(), count })

@@ -1,4 +1,5 @@
-//! Wire formats: borrowed views and emitters for SVR metadata, IPv4, IPv6, TCP, UDP, ICMP and BFD.
+//! Wire formats: borrowed views and emitters for SVR metadata, IPv4, IPv6, TCP, UDP, ICMP, BFD,
+//! ARP and neighbour discovery.
 //!
 //! Everything here is a pure function over byte slices. Nothing panics on any bytes, nothing is
 //! allocated, and nothing is decided: whether a packet is welcome is the engine's business. The
@@ -16,6 +17,7 @@ extern crate std;
 
 mod bytes;
 
+pub mod arp;
 pub mod bfd;
 pub mod checksum;
 pub mod fragment;
@@ -23,6 +25,7 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod recognise;
 pub mod segment;
 pub mod svr;

@@ -34,9 +34,10 @@ pub fn table(interfaces: &[Interface]) -> String {
     let mut notes = String::new();
     for interface in interfaces {
         let mut addresses = interface.addresses.iter().map(ToString::to_string);
-        let device = match interface.vlan {
-            0 => interface.device.clone(),
-            vlan => format!("{}.{vlan}", interface.device),
+        // A VLAN device of the kernel has a name of its own.
+        let device = match interface.tagged {
+            false => interface.device.clone(),
+            true => format!("{} tag {}", interface.device, interface.vlan),
         };
         table.row([
             interface.name.clone(),
@@ -67,7 +68,10 @@ fn remarks(interface: &Interface) -> String {
         let list: Vec<String> = interface.missing_addresses.iter().map(ToString::to_string).collect();
         remarks.push(format!("the device lacks {}, which the configuration names", list.join(", ")));
     }
+    let link = interface.link.as_ref();
     let counts = [
+        (link.map_or(0, |link| link.conflicts), "times somebody else claimed an address of this interface"),
+        (link.map_or(0, |link| link.unasked), "next hops could not be asked for"),
         (interface.receive_overruns, "packets lost because the router was too slow"),
         (interface.receive_unusable, "packets could not be received whole"),
         (interface.punts_discarded, "packets for the host could not be handed over"),

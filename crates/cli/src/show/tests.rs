@@ -1,6 +1,6 @@
 use fairway_router::api::{
-    Drop, DropExample, FibRow, Flow, FlowEnd, Interface, Leg, Limit, NamedCount, Path, Peer, Session, Status,
-    Traffic, Way, Waypoints,
+    Drop, DropExample, FibRow, Flow, FlowEnd, Interface, Leg, Limit, Link, NamedCount, Path, Peer, Session,
+    Status, Traffic, Way, Waypoints,
 };
 
 use super::*;
@@ -202,6 +202,7 @@ fn interfaces_keep_every_address_and_say_what_is_wrong() {
         name: "lan0".into(),
         device: "eth1".into(),
         vlan: 7,
+        tagged: true,
         kind: "external".into(),
         tenant: Some("corp".into()),
         up: true,
@@ -219,13 +220,18 @@ fn interfaces_keep_every_address_and_say_what_is_wrong() {
         punted: 0,
         punts_discarded: 0,
         held: 0,
+        link: Some(Link { asked: 1, unasked: 0, answered: 1, pings: 0, ignored: 0, conflicts: 2 }),
         drops: vec![NamedCount { name: "next-hop-unresolved".into(), count: 4 }],
     };
     let text = interfaces::table(&[interface]);
     fits(&text);
-    for expected in
-        ["eth1.7", "2001:db8:1111:2222:3333:4444:5555:1/64", "lacks 10.1.0.1/24", "next-hop-unresolved"]
-    {
+    for expected in [
+        "eth1 tag 7",
+        "2001:db8:1111:2222:3333:4444:5555:1/64",
+        "lacks 10.1.0.1/24",
+        "next-hop-unresolved",
+        "2 times somebody else",
+    ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
 }

@@ -115,6 +115,18 @@ impl Fabric {
         self
     }
 
+    /// Puts up a host.
+    pub fn host(mut self, name: &str, node: Value) -> Self {
+        self.topology["hosts"][name] = node;
+        self
+    }
+
+    /// Sets what a router is on the side of Linux.
+    pub fn router(mut self, name: &str, node: Value) -> Self {
+        self.topology["routers"][name] = node;
+        self
+    }
+
     /// Sets what a link is.
     pub fn link(mut self, name: &str, settings: Value) -> Self {
         self.topology["links"][name] = settings;

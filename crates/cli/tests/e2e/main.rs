@@ -29,5 +29,6 @@ mod reload;
 mod restart;
 mod scan;
 mod secrets;
+mod vlans;
 mod wire;
 mod workers;

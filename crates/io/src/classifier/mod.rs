@@ -8,7 +8,7 @@
 //! | packet | owner | [`Rule`] |
 //! |---|---|---|
 //! | not sent to this host on layer 2 (broadcast, multicast, another host) | kernel | `NotForHost` |
-//! | with an 802.1Q tag other than 0 (the kernel's VLAN device receives it again, untagged) | kernel | `Tagged` |
+//! | with an 802.1Q tag other than 0 (the kernel's VLAN device receives it again, untagged; or see below) | kernel | `Tagged` |
 //! | not IPv4 or IPv6, or a header that is none | kernel | `NotIp` |
 //! | to IPv4 224.0.0.0 and above, IPv6 `ff00::/8`, or the unspecified address | kernel | `GroupAddress` |
 //! | from or to IPv6 `fe80::/10` | kernel | `LinkLocal` |
@@ -24,6 +24,19 @@
 //! | everything else | kernel | `Own` |
 //!
 //! [`classify`] is the same table in plain Rust; a test holds the program to it.
+//!
+//! Where the kernel has no VLAN device for an interface with a tag, a second pair of programs, of the
+//! same table, is attached to the device that carries it. It decides about frames with such a tag
+//! only, and first of all:
+//!
+//! | packet | owner | [`Rule`] |
+//! |---|---|---|
+//! | with another tag, a tag of a provider (802.1ad), or two | kernel | `OtherTag` |
+//! | for another host on layer 2 | kernel | `NotForHost` |
+//! | ARP, neighbour solicitations and advertisements, groups included | Fairway | `TaggedLink` |
+//! | what the table above leaves as `Own` | Fairway | `TaggedOwn` |
+//!
+//! The kernel would throw all of these away: it has nothing that receives such a tag.
 //!
 //! The tc program stays when this process ends, however it ends, and the next start replaces it
 //! without a gap (tcx on Linux 6.6 and later, else a filter under a clsact queueing discipline). If
@@ -46,6 +59,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fairway_types::PortRange;
 
 use self::asm::Instruction;
+pub(crate) use self::program::Frames;
 use self::program::{Answer, MapFds, assemble, value};
 pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
@@ -57,6 +71,8 @@ use crate::sys::bpf::{Map, Program, ProgramKind, possible_cpus};
 const LOCAL_ENTRIES: u32 = 16_384;
 /// How many peers' waypoints the kernel's table holds.
 const PEER_ENTRIES: u32 = 65_536;
+/// How many tags of all devices the kernel's table holds.
+const TAG_ENTRIES: u32 = 4096;
 
 /// The loaded programs and their maps.
 #[derive(Debug)]
@@ -65,23 +81,49 @@ pub(crate) struct Classifier {
     local: Map<16, { value::SIZE }>,
     peers: Map<16, 4>,
     counters: Map<4, 8>,
-    tc: Program,
-    filter: Program,
+    tags: Map<8, 4>,
+    untagged: Pair,
+    tagged: Pair,
     cpus: usize,
     attached: Attached,
 }
 
+/// The two forms of one program.
+#[derive(Debug)]
+struct Pair {
+    tc: Program,
+    filter: Program,
+}
+
 /// How many attachments each device has: one that replaces another outlives it, and the last takes the
 /// program off.
-type Attached = Arc<Mutex<HashMap<u32, u32>>>;
+type Attached = Arc<Mutex<HashMap<(u32, Frames), u32>>>;
 
-/// The name of the program in the kernel.
-const NAME: &str = "fairway";
+impl Frames {
+    const ALL: [Self; 2] = [Self::Untagged, Self::Tagged];
+
+    /// The name of the program in the kernel.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Untagged => "fairway",
+            Self::Tagged => "fairway_tags",
+        }
+    }
+
+    /// The number of the filter where there is no tcx.
+    const fn handle(self) -> u32 {
+        match self {
+            Self::Untagged => 1,
+            Self::Tagged => 2,
+        }
+    }
+}
 
 /// The program on one device; dropping this takes it off, [`Attachment::leave`] does not.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     ifindex: u32,
+    frames: Frames,
     program: Program,
     attached: Attached,
 }
@@ -96,14 +138,15 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = attached.get_mut(&self.ifindex).filter(|count| **count > 1) {
+        let key = (self.ifindex, self.frames);
+        if let Some(count) = attached.get_mut(&key).filter(|count| **count > 1) {
             *count -= 1;
             return;
         }
-        attached.remove(&self.ifindex);
+        attached.remove(&key);
         // The device may be gone, and the program with it. Before Linux 6.6 there is no tcx.
         if self.program.detach_tcx(self.ifindex).is_err() {
-            let _ = netlink::remove_filter(self.ifindex);
+            let _ = netlink::remove_filter(self.ifindex, self.frames.handle());
         }
     }
 }
@@ -113,17 +156,22 @@ impl Drop for Attachment {
 /// # Errors
 /// Those of bpf(2).
 pub(crate) fn release(ifindex: u32) -> io::Result<bool> {
-    let attached = match Program::attached(ifindex, NAME) {
-        Ok(attached) => attached,
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            return Ok(netlink::remove_filter(ifindex).is_ok());
+    let mut released = false;
+    for frames in Frames::ALL {
+        let attached = match Program::attached(ifindex, frames.program()) {
+            Ok(attached) => attached,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                released |= netlink::remove_filter(ifindex, frames.handle()).is_ok();
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for program in &attached {
+            program.detach_tcx(ifindex)?;
         }
-        Err(error) => return Err(error),
-    };
-    for program in &attached {
-        program.detach_tcx(ifindex)?;
+        released |= !attached.is_empty();
     }
-    Ok(!attached.is_empty())
+    Ok(released)
 }
 
 impl Classifier {
@@ -133,11 +181,23 @@ impl Classifier {
         let peers = Map::hash("fw_peers", PEER_ENTRIES).context("create the classifier's maps")?;
         let counters =
             Map::per_cpu_array("fw_rules", Rule::ALL.len() as u32).context("create the classifier's maps")?;
-        let maps = MapFds { local: local.fd(), peers: peers.fd(), counters: counters.fd() };
-        let tc = load_program(ProgramKind::SchedCls, maps, Answer::Drop)?;
-        let filter = load_program(ProgramKind::SocketFilter, maps, Answer::Accept)?;
+        let tags = Map::hash("fw_tags", TAG_ENTRIES).context("create the classifier's maps")?;
+        let maps = MapFds { local: local.fd(), peers: peers.fd(), counters: counters.fd(), tags: tags.fd() };
+        let pair = |frames| -> Result<Pair, OpenError> {
+            let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop)?;
+            let filter = load_program(ProgramKind::SocketFilter, maps, frames, Answer::Accept)?;
+            Ok(Pair { tc, filter })
+        };
+        let (untagged, tagged) = (pair(Frames::Untagged)?, pair(Frames::Tagged)?);
         let (tables, attached, cpus) = (Mutex::default(), Attached::default(), possible_cpus());
-        Ok(Self { tables, local, peers, counters, tc, filter, cpus, attached })
+        Ok(Self { tables, local, peers, counters, tags, untagged, tagged, cpus, attached })
+    }
+
+    const fn pair(&self, frames: Frames) -> &Pair {
+        match frames {
+            Frames::Untagged => &self.untagged,
+            Frames::Tagged => &self.tagged,
+        }
     }
 
     /// Brings the kernel's tables to `wanted`, touching only what differs. New entries come before old
@@ -159,6 +219,12 @@ impl Classifier {
                 tables.peers.insert(peer);
             }
         }
+        for &tag in &wanted.tags {
+            if !tables.tags.contains(&tag) {
+                self.tags.insert(&tag_key(tag), &[1, 0, 0, 0])?;
+                tables.tags.insert(tag);
+            }
+        }
         let gone: Vec<_> = tables.local.keys().filter(|a| !wanted.local.contains_key(a)).copied().collect();
         for address in gone {
             self.local.remove(&key(address))?;
@@ -169,36 +235,42 @@ impl Classifier {
             self.peers.remove(&key(peer))?;
             tables.peers.remove(&peer);
         }
+        let gone: Vec<_> = tables.tags.difference(&wanted.tags).copied().collect();
+        for tag in gone {
+            self.tags.remove(&tag_key(tag))?;
+            tables.tags.remove(&tag);
+        }
         Ok(())
     }
 
     /// Takes Fairway's packets away from the kernel on one device.
-    pub(crate) fn attach(&self, ifindex: u32) -> io::Result<Attachment> {
+    pub(crate) fn attach(&self, ifindex: u32, frames: Frames) -> io::Result<Attachment> {
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.install(ifindex) {
+        match self.install(ifindex, frames) {
             // The same program, for an attachment that is to go.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             installed => installed?,
         }
-        *attached.entry(ifindex).or_default() += 1;
+        *attached.entry((ifindex, frames)).or_default() += 1;
         let attached = Arc::clone(&self.attached);
-        Ok(Attachment { ifindex, program: self.tc.try_clone()?, attached })
+        Ok(Attachment { ifindex, frames, program: self.pair(frames).tc.try_clone()?, attached })
     }
 
-    fn install(&self, ifindex: u32) -> io::Result<()> {
-        match Program::attached(ifindex, NAME) {
+    fn install(&self, ifindex: u32, frames: Frames) -> io::Result<()> {
+        let Pair { tc, .. } = self.pair(frames);
+        match Program::attached(ifindex, frames.program()) {
             Ok(old) => {
-                self.tc.attach_tcx(ifindex, old.first())?;
+                tc.attach_tcx(ifindex, old.first())?;
                 for program in old.iter().skip(1) {
                     program.detach_tcx(ifindex)?;
                 }
             }
             // After start this process may not look at programs it did not attach itself. One more
             // beside an old one is harmless: what either drops is dropped.
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => self.tc.attach_tcx(ifindex, None)?,
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => tc.attach_tcx(ifindex, None)?,
             // Before Linux 6.6 there is no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                netlink::install_filter(ifindex, self.tc.fd())?;
+                netlink::install_filter(ifindex, frames.handle(), tc.fd())?;
             }
             Err(error) => return Err(error),
         }
@@ -208,18 +280,18 @@ impl Classifier {
     /// The program for tc.
     #[cfg(test)]
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
-        self.tc.fd()
+        self.untagged.tc.fd()
     }
 
     /// The program for packet sockets, to be run by hand.
     #[cfg(test)]
     pub(crate) fn filter_program(&self) -> &Program {
-        &self.filter
+        &self.untagged.filter
     }
 
     /// The program for packet sockets.
-    pub(crate) fn filter(&self) -> BorrowedFd<'_> {
-        self.filter.fd()
+    pub(crate) fn filter(&self, frames: Frames) -> BorrowedFd<'_> {
+        self.pair(frames).filter.fd()
     }
 
     /// How many packets each rule has decided about.
@@ -228,12 +300,25 @@ impl Classifier {
     }
 }
 
-fn load_program(kind: ProgramKind, maps: MapFds, answer: Answer) -> Result<Program, OpenError> {
-    let code: Vec<Instruction> = assemble(maps, answer).map_err(|error| OpenError::Classifier {
+fn load_program(
+    kind: ProgramKind,
+    maps: MapFds,
+    frames: Frames,
+    answer: Answer,
+) -> Result<Program, OpenError> {
+    let code: Vec<Instruction> = assemble(maps, frames, answer).map_err(|error| OpenError::Classifier {
         source: io::Error::new(io::ErrorKind::InvalidData, error),
         log: String::new(),
     })?;
-    Program::load(kind, NAME, &code).map_err(|(source, log)| OpenError::Classifier { source, log })
+    Program::load(kind, frames.program(), &code)
+        .map_err(|(source, log)| OpenError::Classifier { source, log })
+}
+
+fn tag_key((device, tag): (u32, u16)) -> [u8; 8] {
+    let mut key = [0; 8];
+    key[..4].copy_from_slice(&device.to_ne_bytes());
+    key[4..].copy_from_slice(&u32::from(tag).to_ne_bytes());
+    key
 }
 
 /// Addresses are keys as IPv6, IPv4 ones mapped.

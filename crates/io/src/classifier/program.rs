@@ -15,6 +15,8 @@ mod context {
     pub(super) const PROTOCOL: i16 = 16;
     pub(super) const VLAN_PRESENT: i16 = 20;
     pub(super) const VLAN_TCI: i16 = 24;
+    pub(super) const VLAN_PROTOCOL: i16 = 28;
+    pub(super) const IFINDEX: i16 = 40;
 }
 
 /// Places on the stack, relative to R10.
@@ -34,6 +36,8 @@ mod stack {
     pub(super) const COUNTER: i16 = -100;
     /// The lowest identifier of echoes of source NAT.
     pub(super) const FIRST_ECHO: i16 = -104;
+    /// Device and tag, four bytes each: the key of the tags.
+    pub(super) const TAG: i16 = -112;
 }
 
 /// The layout of values of the address map, in host byte order.
@@ -45,6 +49,15 @@ pub(crate) mod value {
     /// The lowest identifier of an echo that source NAT gives out; out of reach where it does not.
     pub(crate) const FIRST_ECHO: usize = 12;
     pub(crate) const SIZE: usize = 16;
+}
+
+/// Which frames of a device a program decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Frames {
+    /// Those without a tag, or with the priority tag 0. Tagged ones are left alone.
+    Untagged,
+    /// Those whose tag is Fairway's on this device. Untagged ones are left alone, and not counted.
+    Tagged,
 }
 
 /// What a program answers with.
@@ -70,22 +83,35 @@ pub(crate) struct MapFds {
     pub(crate) local: i32,
     pub(crate) peers: i32,
     pub(crate) counters: i32,
+    pub(crate) tags: i32,
 }
 
 struct Builder {
     asm: Assembler,
     maps: MapFds,
+    frames: Frames,
     rules: [Label; Rule::ALL.len()],
     fragment: Label,
+    /// Not this program's to decide or to count.
+    pass: Label,
 }
 
 /// Assembles the classifier.
-pub(crate) fn assemble(maps: MapFds, answer: Answer) -> Result<Vec<Instruction>, AssemblyError> {
+pub(crate) fn assemble(
+    maps: MapFds,
+    frames: Frames,
+    answer: Answer,
+) -> Result<Vec<Instruction>, AssemblyError> {
     let mut asm = Assembler::default();
     let rules = Rule::ALL.map(|_| asm.label());
-    let fragment = asm.label();
-    let mut builder = Builder { asm, maps, rules, fragment };
-    builder.link_layer();
+    let (fragment, pass) = (asm.label(), asm.label());
+    let mut builder = Builder { asm, maps, frames, rules, fragment, pass };
+    builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    match frames {
+        Frames::Untagged => builder.untagged_link_layer(),
+        Frames::Tagged => builder.tagged_link_layer(),
+    }
+    builder.network_layer();
     builder.finish(answer);
     builder.asm.finish()
 }
@@ -93,6 +119,11 @@ pub(crate) fn assemble(maps: MapFds, answer: Answer) -> Result<Vec<Instruction>,
 /// IPv4 protocol types that are errors, and the same of IPv6 (RFC 792, RFC 4443).
 const ERRORS_V4: [i32; 3] = [3, 11, 12];
 const ERRORS_V6: [i32; 4] = [1, 2, 3, 4];
+/// EtherTypes of tags, of customers and of providers.
+const TAG_8021Q: u16 = 0x8100;
+const TAG_8021AD: u16 = 0x88a8;
+/// `PACKET_OTHERHOST`: for another host on layer 2.
+const OTHER_HOST: i32 = 3;
 /// Where the network header starts.
 const LINK_HEADER: i32 = 14;
 
@@ -131,10 +162,9 @@ impl Builder {
         self.asm.be16_to_number(Reg::R1);
     }
 
-    fn link_layer(&mut self) {
-        let (untagged, ipv4, ipv6) = (self.asm.label(), self.asm.label(), self.asm.label());
+    fn untagged_link_layer(&mut self) {
+        let untagged = self.asm.label();
         let asm = &mut self.asm;
-        asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
         asm.load(Size::Word, Reg::R7, Reg::R6, context::PACKET_TYPE);
         asm.jump_if(Reg::R7, When::NotEqual, 0, self.rules[Rule::NotForHost as usize]);
         asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_PRESENT);
@@ -143,6 +173,51 @@ impl Builder {
         asm.alu(Alu::And, Reg::R7, 0xfff);
         asm.jump_if(Reg::R7, When::NotEqual, 0, self.rules[Rule::Tagged as usize]);
         asm.place(untagged);
+    }
+
+    /// Goes on with frames whose tag is Fairway's. What the kernel's own VLAN device would answer on
+    /// the link is decided here: ARP and neighbour discovery, groups included.
+    fn tagged_link_layer(&mut self) {
+        let (pass, other, link) = (self.pass, self.rule(Rule::OtherTag), self.rule(Rule::TaggedLink));
+        let (not_for_host, network) = (self.rule(Rule::NotForHost), self.asm.label());
+        self.asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_PRESENT);
+        self.asm.jump_if(Reg::R7, When::Equal, 0, pass);
+        self.asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_TCI);
+        self.asm.alu(Alu::And, Reg::R7, 0xfff);
+        self.asm.jump_if(Reg::R7, When::Equal, 0, pass);
+        self.asm.store(Size::Word, Reg::R10, stack::TAG + 4, Reg::R7);
+        self.asm.load(Size::Word, Reg::R7, Reg::R6, context::VLAN_PROTOCOL);
+        self.asm.jump_if(Reg::R7, When::NotEqual, i32::from(TAG_8021Q.to_be()), other);
+        self.asm.load(Size::Word, Reg::R7, Reg::R6, context::IFINDEX);
+        self.asm.store(Size::Word, Reg::R10, stack::TAG, Reg::R7);
+        self.lookup(self.maps.tags, stack::TAG);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, other);
+        self.asm.load(Size::Word, Reg::R8, Reg::R6, context::PACKET_TYPE);
+        self.asm.jump_if(Reg::R8, When::Equal, OTHER_HOST, not_for_host);
+        self.asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
+        for second in [TAG_8021Q, TAG_8021AD] {
+            self.asm.jump_if(Reg::R7, When::Equal, i32::from(second.to_be()), other);
+        }
+        self.asm.jump_if(Reg::R7, When::Equal, i32::from(0x0806u16.to_be()), link);
+        let not_discovery = self.asm.label();
+        self.asm.jump_if(Reg::R7, When::NotEqual, i32::from(0x86ddu16.to_be()), not_discovery);
+        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
+        self.load_or(stack::HEADER, 41, not_discovery);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 6);
+        self.asm.jump_if(Reg::R1, When::NotEqual, 58, not_discovery);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 40);
+        for discovery in [135, 136] {
+            self.asm.jump_if(Reg::R1, When::Equal, discovery, link);
+        }
+        self.asm.place(not_discovery);
+        self.asm.jump_if(Reg::R8, When::Equal, 0, network);
+        self.asm.jump(not_for_host);
+        self.asm.place(network);
+    }
+
+    fn network_layer(&mut self) {
+        let (ipv4, ipv6) = (self.asm.label(), self.asm.label());
+        let asm = &mut self.asm;
         asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
         asm.jump_if(Reg::R7, When::Equal, i32::from(0x0800u16.to_be()), ipv4);
         asm.jump_if(Reg::R7, When::Equal, i32::from(0x86ddu16.to_be()), ipv6);
@@ -410,8 +485,15 @@ impl Builder {
     fn finish(&mut self, answer: Answer) {
         let end = self.asm.label();
         for rule in Rule::ALL {
+            // The verifier refuses what nothing leads to.
+            let decided = match (self.frames, rule) {
+                (Frames::Untagged, Rule::OtherTag | Rule::TaggedLink | Rule::TaggedOwn)
+                | (Frames::Tagged, Rule::Tagged | Rule::TaggedOwn) => continue,
+                (Frames::Tagged, Rule::Own) => Rule::TaggedOwn,
+                _ => rule,
+            };
             self.asm.place(self.rule(rule));
-            self.asm.alu(Alu::Move, Reg::R7, rule as i32);
+            self.asm.alu(Alu::Move, Reg::R7, decided as i32);
             self.asm.jump(end);
         }
         self.asm.place(end);
@@ -425,6 +507,7 @@ impl Builder {
             Answer::Rule => {
                 self.asm.alu_reg(Alu::Move, Reg::R0, Reg::R7);
                 self.asm.exit();
+                self.pass(-1);
                 return;
             }
         };
@@ -434,6 +517,16 @@ impl Builder {
         self.asm.move32(Reg::R0, kernel);
         self.asm.place(keep);
         self.asm.exit();
+        self.pass(kernel);
+    }
+
+    /// Where the program for tags lets go of a frame without one.
+    fn pass(&mut self, answer: i32) {
+        if self.frames == Frames::Tagged {
+            self.asm.place(self.pass);
+            self.asm.move32(Reg::R0, answer);
+            self.asm.exit();
+        }
     }
 
     /// Counts the rule in R7.

@@ -18,7 +18,8 @@ pub enum Rule {
     NotIp = 0,
     /// Not sent to this host on layer 2: broadcast, multicast, or for another host.
     NotForHost = 1,
-    /// Tagged for a VLAN: the kernel's VLAN device receives it.
+    /// Tagged for a VLAN, on a device whose untagged frames are Fairway's: left to the kernel's VLAN
+    /// device, or to the program for tags.
     Tagged = 2,
     /// To a group, all hosts, or nobody.
     GroupAddress = 3,
@@ -26,35 +27,44 @@ pub enum Rule {
     LinkLocal = 4,
     /// To one of the host's own addresses, and none of the rows below.
     Own = 5,
+    /// With a tag that no interface has, or with two, on a device whose tags are Fairway's.
+    OtherTag = 6,
     /// Not to one of the host's own addresses: for forwarding, fragments included.
-    Forwarded = 6,
+    Forwarded = 7,
     /// TCP or UDP to a waypoint port.
-    WaypointPort = 7,
+    WaypointPort = 8,
     /// BFD to a waypoint.
-    WaypointBfd = 8,
+    WaypointBfd = 9,
     /// An ICMP error about a packet that left from a waypoint port, or about BFD.
-    WaypointError = 9,
+    WaypointError = 10,
     /// A fragment other than the first, from a peer's waypoint to a waypoint.
-    PeerFragment = 10,
+    PeerFragment = 11,
     /// An echo reply whose identifier source NAT gave out.
-    NatEcho = 11,
+    NatEcho = 12,
+    /// ARP or neighbour discovery with a tag of Fairway's: the kernel has no device for it.
+    TaggedLink = 13,
+    /// To one of the host's own addresses with a tag of Fairway's, and none of the rows above.
+    TaggedOwn = 14,
 }
 
 impl Rule {
     /// All rows, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::NotIp,
         Self::NotForHost,
         Self::Tagged,
         Self::GroupAddress,
         Self::LinkLocal,
         Self::Own,
+        Self::OtherTag,
         Self::Forwarded,
         Self::WaypointPort,
         Self::WaypointBfd,
         Self::WaypointError,
         Self::PeerFragment,
         Self::NatEcho,
+        Self::TaggedLink,
+        Self::TaggedOwn,
     ];
 
     /// The lowest number of a row whose packets are Fairway's.
@@ -76,12 +86,15 @@ impl Rule {
             Self::GroupAddress => "group-address",
             Self::LinkLocal => "link-local",
             Self::Own => "own",
+            Self::OtherTag => "other-tag",
             Self::Forwarded => "forwarded",
             Self::WaypointPort => "waypoint-port",
             Self::WaypointBfd => "waypoint-bfd",
             Self::WaypointError => "waypoint-error",
             Self::PeerFragment => "peer-fragment",
             Self::NatEcho => "nat-echo",
+            Self::TaggedLink => "tagged-link",
+            Self::TaggedOwn => "tagged-own",
         }
     }
 }
@@ -95,6 +108,8 @@ pub struct Tables {
     pub peers: HashSet<IpAddr>,
     /// Those of the own addresses that source NAT gives to sessions; they have ports, too.
     pub nat: HashSet<IpAddr>,
+    /// Devices and tags that are read here, since the kernel has no VLAN device for them.
+    pub tags: HashSet<(u32, u16)>,
 }
 
 impl Tables {

@@ -5,7 +5,7 @@ mod requests;
 mod state;
 
 pub(crate) use self::requests::{Requests, install_filter, remove_filter};
-pub(crate) use self::state::{Change, State};
+pub(crate) use self::state::{Change, Place, State, is_own};
 
 use core::net::IpAddr;
 use std::io;
@@ -40,6 +40,11 @@ impl Watch {
     /// The copy.
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The copy, to enter what this process itself knows of own links.
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
     }
 
     /// Requests that change something.

@@ -165,8 +165,9 @@ fn filter_header(index: u32, handle: u32) -> [u8; 20] {
     tc_header(index, handle, INGRESS, PRIORITY << 16 | protocol)
 }
 
-/// Puts a program under clsact at the ingress of a device, in place of one left there before.
-pub(crate) fn install_filter(index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+/// Puts a program under clsact at the ingress of a device, in place of one of the same handle left
+/// there before.
+pub(crate) fn install_filter(index: u32, handle: u32, program: BorrowedFd<'_>) -> io::Result<()> {
     const KIND: u16 = 1; // TCA_KIND
     const OPTIONS: u16 = 2; // TCA_OPTIONS
     const BPF_FD: u16 = 6; // TCA_BPF_FD
@@ -183,7 +184,7 @@ pub(crate) fn install_filter(index: u32, program: BorrowedFd<'_>) -> io::Result<
     }
     // The handle names our filter, so that a new one takes the place of an old one.
     let flags = flag::CREATE | flag::REPLACE;
-    requests.request(kind::NEW_FILTER, flags, &filter_header(index, 1), |request| {
+    requests.request(kind::NEW_FILTER, flags, &filter_header(index, handle), |request| {
         request.attribute(KIND, b"bpf\0").nested(OPTIONS, |options| {
             options
                 .attribute(BPF_FD, &program.as_raw_fd().to_ne_bytes())
@@ -194,8 +195,8 @@ pub(crate) fn install_filter(index: u32, program: BorrowedFd<'_>) -> io::Result<
 }
 
 /// Takes the program off again; other filters stay.
-pub(crate) fn remove_filter(index: u32) -> io::Result<()> {
+pub(crate) fn remove_filter(index: u32, handle: u32) -> io::Result<()> {
     const KIND: u16 = 1;
-    Requests::open()?
-        .request(kind::DEL_FILTER, 0, &filter_header(index, 1), |request| request.attribute(KIND, b"bpf\0"))
+    let header = filter_header(index, handle);
+    Requests::open()?.request(kind::DEL_FILTER, 0, &header, |request| request.attribute(KIND, b"bpf\0"))
 }

@@ -1,4 +1,8 @@
 //! The copy of the kernel's tables, and the questions asked of it.
+//!
+//! Beside the kernel's there are *own* links: tags that the kernel has no device for. Their numbers are
+//! beyond those of devices, their addresses are those of the configuration, and their neighbours are
+//! what this process found out ([`crate::resolver`]). Reading the kernel's tables anew leaves them.
 
 use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
@@ -6,6 +10,23 @@ use std::collections::{HashMap, HashSet};
 use fairway_types::IpNet;
 
 use super::message::{Address, Link, Neighbour, Report, Route};
+
+/// Numbers from here on are own links; the kernel's are positive 32-bit integers.
+const OWN: u32 = 1 << 31;
+
+/// Whether a link is one of this process, and not of the kernel.
+pub(crate) const fn is_own(index: u32) -> bool {
+    index >= OWN
+}
+
+/// Where the frames of an interface are read and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The device of the kernel.
+    pub(crate) device: u32,
+    /// The tag that this process reads and writes there; `None` when the kernel does, or there is none.
+    pub(crate) tag: Option<u16>,
+}
 
 /// What a report was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +54,35 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Forgets what is the kernel's.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        self.links.clear();
+        self.addresses.retain(|address| is_own(address.index));
+        self.neighbours.retain(|&(index, _), _| is_own(index));
+        self.clear_routes();
+    }
+
+    /// The number of the own link with this serial number.
+    pub(crate) const fn own(serial: u32) -> u32 {
+        OWN | serial
+    }
+
+    /// Gives an own link these addresses and no others.
+    pub(crate) fn set_own_addresses(&mut self, index: u32, addresses: &[IpNet]) {
+        self.addresses.retain(|address| address.index != index);
+        self.addresses.extend(addresses.iter().map(|&network| Address { index, network }));
+    }
+
+    /// Every own link that has addresses or neighbours.
+    pub(crate) fn own_links(&self) -> HashSet<u32> {
+        let addresses = self.addresses.iter().map(|address| address.index);
+        addresses.chain(self.neighbours.keys().map(|key| key.0)).filter(|&index| is_own(index)).collect()
+    }
+
+    /// Forgets an own link.
+    pub(crate) fn forget_own(&mut self, index: u32) {
+        self.addresses.retain(|address| address.index != index);
+        self.neighbours.retain(|&(at, _), _| at != index);
     }
 
     pub(crate) fn clear_routes(&mut self) {
@@ -114,6 +162,18 @@ impl State {
             return Some(named);
         }
         self.links.values().find(|link| link.vlan == Some(vlan) && link.parent == Some(named.index))
+    }
+
+    /// Where the frames of an interface are: on the device itself without a tag; with one on the
+    /// kernel's VLAN device, or if there is none, tagged on the device.
+    pub(crate) fn place(&self, device: &str, vlan: u16) -> Option<Place> {
+        match self.link_for(device, vlan) {
+            Some(link) => Some(Place { device: link.index, tag: None }),
+            None => {
+                let carrier = self.link_for(device, 0).filter(|_| vlan != 0)?;
+                Some(Place { device: carrier.index, tag: Some(vlan) })
+            }
+        }
     }
 
     /// The addresses on a device, sorted.

@@ -9,9 +9,11 @@ use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, DropReason, IpNet, Slot};
 
 use super::group::Group;
+use super::tagged::Trunk;
 use super::tap::Tap;
 use crate::capture::Direction;
 use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
+use crate::netlink::Place;
 use crate::spec::{PortSpec, PortStatistics};
 use crate::sys::packet::{Arrival, BATCH, HEADER, Header, Outgoing, Socket};
 use crate::sys::poll::Poller;
@@ -27,6 +29,9 @@ const RECEIVE_ERRORS: u32 = 16;
 pub(super) enum Link {
     /// A device of the kernel, and this worker's seat there.
     Ethernet(Arc<Group>, WorkerId),
+    /// A tag on a device of the kernel that has no VLAN device for it, and this worker's seat there,
+    /// which is that of all tags.
+    Tagged(Arc<Trunk>, u16),
     /// A device of Fairway's own.
     Host(Arc<Device>),
 }
@@ -35,6 +40,7 @@ impl Link {
     fn socket(&self) -> Option<&Socket> {
         match self {
             Self::Ethernet(group, worker) => group.seat(*worker),
+            Self::Tagged(trunk, _) => trunk.socket(),
             Self::Host(_) => None,
         }
     }
@@ -43,6 +49,8 @@ impl Link {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Ethernet(group, worker) => group.seat(*worker).map(Socket::fd),
+            // It is waited for once, whatever shares it.
+            Self::Tagged(..) => None,
             Self::Host(device) => Some(device.fd()),
         }
     }
@@ -51,6 +59,7 @@ impl Link {
     pub(super) fn serves(&self, index: u32) -> bool {
         match self {
             Self::Ethernet(group, _) => group.serves(index),
+            Self::Tagged(trunk, _) => trunk.serves(index),
             Self::Host(_) => true,
         }
     }
@@ -59,6 +68,9 @@ impl Link {
 /// A link, and how it is known to the kernel and to the poller.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    /// The device of the kernel.
+    pub(super) device: u32,
+    /// Whose addresses, routes and neighbours hold: the device's, or an own link's.
     pub(super) index: u32,
     pub(super) token: u64,
     pub(super) link: Link,
@@ -72,12 +84,26 @@ impl Endpoint {
         if let Some(descriptor) = link.descriptor().filter(|_| reads) {
             poller.add(descriptor, token)?;
         }
-        Ok(Self { index, token, link, poller: poller.clone() })
+        Ok(Self { device: index, index, token, link, poller: poller.clone() })
     }
 
-    /// Whether this is attached to the device that has the number now.
-    pub(super) fn is_attached_to(&self, index: u32) -> bool {
-        self.index == index && self.link.serves(index)
+    /// A tag on a trunk, whose own link has the number `index`.
+    pub(super) fn tagged(index: u32, trunk: Arc<Trunk>, tag: u16, poller: &Poller) -> Self {
+        let (device, token) = (trunk.device, trunk.token);
+        Self { device, index, token, link: Link::Tagged(trunk, tag), poller: poller.clone() }
+    }
+
+    /// The tag that is read and written here.
+    pub(super) fn tag(&self) -> Option<u16> {
+        match self.link {
+            Link::Tagged(_, tag) => Some(tag),
+            Link::Ethernet(..) | Link::Host(_) => None,
+        }
+    }
+
+    /// Whether this is attached there now.
+    pub(super) fn is_attached_to(&self, place: Place) -> bool {
+        (self.device, self.tag()) == (place.device, place.tag) && self.link.serves(place.device)
     }
 }
 
@@ -151,7 +177,14 @@ impl Port {
                 self.ready = receive_packets(device, batch, &self.spec, &mut self.statistics, tap);
                 batch.len() - first
             }
+            // A trunk is read for all its interfaces: [`super::Ports::receive_tagged`].
+            Link::Tagged(..) => 0,
         }
+    }
+
+    /// The tag that is read and written here.
+    pub(super) fn tag(&self) -> Option<u16> {
+        self.endpoint.as_ref().and_then(Endpoint::tag)
     }
 
     /// Sends frames of an Ethernet interface in order, and calls `failed` for each that can't be sent.
@@ -189,6 +222,7 @@ impl Port {
     /// Takes over how many frames found no room in the socket.
     pub(super) fn count_overruns(&mut self) {
         if let Some(socket) = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.socket()) {
+            // Of a trunk, the first to ask is told: whose tag a lost frame had, nobody knows.
             self.statistics.rx_overruns += u64::from(socket.overruns().unwrap_or(0));
         }
     }
@@ -244,7 +278,7 @@ fn receive_frames(
 }
 
 /// One batch from the socket, past the errors that concern single frames; `None` when nothing waits.
-fn receive_some(
+pub(super) fn receive_some(
     socket: &Socket,
     slots: &mut [Slot],
     headers: &mut [Header; BATCH],
@@ -268,7 +302,7 @@ fn receive_some(
 }
 
 /// Completes a slot that a frame was received into; `None` when it can't be used.
-fn finish_frame(slot: &mut Slot, header: &Header, arrival: Arrival) -> Option<()> {
+pub(super) fn finish_frame(slot: &mut Slot, header: &Header, arrival: Arrival) -> Option<()> {
     let length = arrival.length.checked_sub(HEADER).filter(|_| !arrival.truncated)?;
     let (checksum, gso) = read_vnet(header.first_chunk::<VNET>()?).ok()?;
     slot.packet.set_len(length);

@@ -60,6 +60,7 @@ impl Ports {
         let mut released = Released::default();
         self.neighbours.handle_timeout(self.watch.state(), now, &mut released);
         self.release(now, released);
+        self.keep_own_links();
         if now < self.next_housekeeping {
             return;
         }
@@ -96,17 +97,19 @@ impl Ports {
                 events.push_back(event);
             }
         }
+        self.forget_own_links();
     }
 
-    /// Lets go of a device that is gone, and attaches to one that came.
+    /// Lets go of a device that is gone, and attaches to one that came. Where the kernel's VLAN device
+    /// comes or goes, the interface moves over.
     fn reattach(&mut self, index: usize) {
         let Self { ports, watch, .. } = self;
         let Some(port) = ports.get_mut(index) else { return };
-        let present = watch.state().link_for(&port.spec.device, port.spec.vlan).map(|link| link.index);
+        let present = watch.state().place(&port.spec.device, port.spec.vlan);
         match &port.endpoint {
-            Some(endpoint) if present.is_some_and(|index| endpoint.is_attached_to(index)) => return,
+            Some(endpoint) if present.is_some_and(|place| endpoint.is_attached_to(place)) => return,
             Some(_) => {
-                info!(interface = %port.spec.name, device = %port.spec.device, "the device is gone");
+                info!(interface = %port.spec.name, device = %port.device, "the device is gone, or is another");
                 port.endpoint = None;
                 port.ready = false;
             }
@@ -131,7 +134,7 @@ impl Ports {
 fn observe(port: &mut Port, state: &State) -> Vec<PortEvent> {
     let id = port.spec.id;
     let mut events = Vec::new();
-    let link = port.endpoint.as_ref().and_then(|endpoint| state.link(endpoint.index));
+    let link = port.endpoint.as_ref().and_then(|endpoint| state.link(endpoint.device));
     let up = link.is_some_and(|link| link.up);
     if up != port.up {
         port.up = up;
@@ -143,7 +146,8 @@ fn observe(port: &mut Port, state: &State) -> Vec<PortEvent> {
         port.mtu = mtu;
         events.push(PortEvent::MtuChanged(id));
     }
-    let addresses = link.map(|link| state.addresses_on(link.index)).unwrap_or_default();
+    let index = port.endpoint.as_ref().filter(|_| link.is_some()).map(|endpoint| endpoint.index);
+    let addresses = index.map(|index| state.addresses_on(index)).unwrap_or_default();
     if addresses != port.addresses {
         port.addresses = addresses;
         events.push(PortEvent::AddressesChanged(id));

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use fairway_types::steering::{CLASSES, WorkerId};
 
-use crate::classifier::{Attachment, Classifier};
+use super::tagged::Links;
+use crate::classifier::{Attachment, Classifier, Frames};
 use crate::error::{Context, OpenError};
 use crate::guard::Claim;
 use crate::spec::PortSpec;
-use crate::steering::{Exceptions, Steering, Token};
+use crate::steering::{Exceptions, Steering, TAG_SHIFT, Token};
 use crate::sys::packet::Socket;
 use crate::sys::tun::Device;
 
@@ -29,15 +30,17 @@ pub(super) struct Shared {
     /// Only several workers have any.
     exceptions: Option<Arc<Exceptions>>,
     registry: Mutex<Registry>,
+    /// What is known of neighbours where the kernel knows nothing.
+    pub(super) links: Links,
     _claim: Claim,
 }
 
 /// What workers find what they share by. Nobody waits for it on a packet's way.
 #[derive(Debug, Default)]
 struct Registry {
-    /// By device and tag; kept for the life of the process.
-    tokens: HashMap<(String, u16), Token>,
-    groups: HashMap<Token, Weak<Group>>,
+    /// By device; kept for the life of the process.
+    tokens: HashMap<String, Token>,
+    groups: HashMap<(Token, Frames), Weak<Group>>,
     /// TUN devices by name, with the kernel's number.
     hosts: HashMap<String, (u32, Weak<Device>)>,
 }
@@ -57,7 +60,8 @@ impl Shared {
             _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
         };
         let classifier = Classifier::load()?;
-        Ok(Self { classifier, workers, exceptions, registry: Mutex::default(), _claim: claim })
+        let links = Links::new(workers);
+        Ok(Self { classifier, workers, exceptions, registry: Mutex::default(), links, _claim: claim })
     }
 
     /// A handle for one worker, which knows no interfaces yet.
@@ -69,38 +73,57 @@ impl Shared {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What stands for the device and tag of `spec` in keys of steering.
+    /// What stands for the device and tag of `spec` in keys of steering: a number of the device, with
+    /// the tag above it, so that a program can make it of both.
     pub(super) fn token(&self, spec: &PortSpec) -> Token {
+        self.device_token(&spec.device) | Token::from(spec.vlan) << TAG_SHIFT
+    }
+
+    fn device_token(&self, device: &str) -> Token {
+        const MOST: Token = (1 << TAG_SHIFT) - 1;
         let mut registry = self.registry();
-        let next = Token::try_from(registry.tokens.len()).unwrap_or(Token::MAX);
-        *registry.tokens.entry((spec.device.clone(), spec.vlan)).or_insert(next)
+        let next = Token::try_from(registry.tokens.len()).unwrap_or(MOST).min(MOST);
+        *registry.tokens.entry(device.to_owned()).or_insert(next)
     }
 
     /// The group of the device of `spec`, whose number is `index`: the one that another worker sits in,
     /// or a new one.
-    pub(super) fn group(&self, spec: &PortSpec, index: u32) -> Result<Arc<Group>, OpenError> {
-        let token = self.token(spec);
+    ///
+    /// For `frames` with tags it is that of all tags of the device.
+    pub(super) fn group(&self, spec: &PortSpec, index: u32, frames: Frames) -> Result<Arc<Group>, OpenError> {
+        let token = match frames {
+            Frames::Untagged => self.token(spec),
+            Frames::Tagged => self.device_token(&spec.device),
+        };
+        let key = (token, frames);
         let mut registry = self.registry();
         registry.groups.retain(|_, group| group.strong_count() > 0);
-        let present = registry.groups.get(&token).and_then(Weak::upgrade);
+        let present = registry.groups.get(&key).and_then(Weak::upgrade);
         if let Some(group) = present.filter(|group| group.serves(index)) {
             return Ok(group);
         }
-        let group = Arc::new(self.open_group(spec, index, token)?);
-        registry.groups.insert(token, Arc::downgrade(&group));
+        let group = Arc::new(self.open_group(spec, index, token, frames)?);
+        registry.groups.insert(key, Arc::downgrade(&group));
         Ok(group)
     }
 
-    fn open_group(&self, spec: &PortSpec, index: u32, token: Token) -> Result<Group, OpenError> {
+    fn open_group(
+        &self,
+        spec: &PortSpec,
+        index: u32,
+        token: Token,
+        frames: Frames,
+    ) -> Result<Group, OpenError> {
         const OPEN: &str = "open a packet socket";
         let attachment =
-            self.classifier.attach(index).on(&spec.name, "attach the classifier to the device")?;
-        let filter = self.classifier.filter();
+            self.classifier.attach(index, frames).on(&spec.name, "attach the classifier to the device")?;
+        let filter = self.classifier.filter(frames);
+        let tags = frames == Frames::Tagged;
         let sockets = match &self.exceptions {
-            None => vec![Socket::open(index, filter).on(&spec.name, OPEN)?],
+            None => vec![Socket::open(index, filter, tags).on(&spec.name, OPEN)?],
             Some(exceptions) => {
-                let program = exceptions.program(token)?;
-                Socket::open_group(index, filter, program.fd(), self.workers).on(&spec.name, OPEN)?
+                let program = exceptions.program(token, tags)?;
+                Socket::open_group(index, filter, program.fd(), self.workers, tags).on(&spec.name, OPEN)?
             }
         };
         Ok(Group { index, attachment: Some(attachment), sockets, stays: AtomicBool::new(false) })

@@ -11,6 +11,7 @@ mod endpoint;
 mod events;
 mod group;
 mod open;
+mod tagged;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,9 @@ use std::time::Duration;
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, InterfaceId, IpNet, Now, Time};
 
-use self::endpoint::{Endpoint, Link, Port};
+use self::endpoint::{Link, Port};
 use self::group::Shared;
+use self::tagged::Trunks;
 use self::tap::Tap;
 use self::transmit::{Scratch, Sender};
 use crate::capture::CaptureHook;
@@ -36,7 +38,7 @@ use crate::classifier::Rule;
 use crate::ephemeral::{EphemeralPorts, Range};
 use crate::error::{Context, OpenError};
 use crate::neighbours::Neighbours;
-use crate::netlink::{Change, Watch};
+use crate::netlink::{Change, Watch, is_own};
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
 use crate::steering::Steering;
 use crate::sys::poll::{Poller, Waker};
@@ -63,6 +65,7 @@ pub struct Ports {
     waker: Waker,
     tap: Tap,
     scratch: Scratch,
+    trunks: Trunks,
     ephemeral: Option<EphemeralPorts>,
     ephemeral_range: Range,
     open_tun: OpenTun,
@@ -125,6 +128,7 @@ impl Ports {
         let watch = Watch::open().context("read the kernel's interfaces over netlink")?;
         poller.add(waker.fd(), TOKEN_WAKER).context("wait for an event descriptor")?;
         poller.add(watch.fd(), TOKEN_KERNEL).context("wait for netlink")?;
+        shared.links.join(worker, waker.clone());
         let mut ports = Self {
             ports: Vec::new(),
             peers: Vec::new(),
@@ -137,6 +141,7 @@ impl Ports {
             waker,
             tap: Tap::default(),
             scratch: Scratch::default(),
+            trunks: Trunks::default(),
             ephemeral: None,
             ephemeral_range: Range::open(),
             open_tun: Box::new(tun::open),
@@ -160,8 +165,10 @@ impl Ports {
     /// survive a restart. With several workers, each leaves so.
     pub fn leave_guarded(mut self) {
         for port in &self.ports {
-            if let Some(Endpoint { link: Link::Ethernet(group, _), .. }) = &port.endpoint {
-                group.stay();
+            match port.endpoint.as_ref().map(|endpoint| &endpoint.link) {
+                Some(Link::Ethernet(group, _)) => group.stay(),
+                Some(Link::Tagged(trunk, _)) => trunk.stay(),
+                Some(Link::Host(_)) | None => {}
             }
         }
         if let Some(ephemeral) = self.ephemeral.take() {
@@ -228,20 +235,23 @@ impl Ports {
 
     /// Receives packets into the free slots of `batch`, and returns how many. Interfaces take turns.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        let Self { ports, tap, .. } = self;
-        if ports.is_empty() {
+        let count = self.ports.len();
+        if count == 0 {
             return 0;
         }
-        tap.begin();
-        let start = self.next_turn % ports.len();
+        self.tap.begin();
+        let start = self.next_turn % count;
         self.next_turn = start + 1;
-        let (before, after) = ports.split_at_mut(start);
         let mut received = 0;
-        for port in after.iter_mut().chain(before).filter(|port| port.ready) {
+        for at in (start..count).chain(0..start) {
             if batch.room() == 0 {
                 break;
             }
-            received += port.receive(batch, tap);
+            match self.ports.get_mut(at).filter(|port| port.ready) {
+                Some(port) if port.tag().is_some() => received += self.receive_tagged(at, batch),
+                Some(port) => received += port.receive(batch, &mut self.tap),
+                None => {}
+            }
         }
         received
     }
@@ -252,6 +262,7 @@ impl Ports {
     /// interface; one that waits for its next hop's link address has `Consumed`.
     pub fn transmit(&mut self, now: Now, batch: &mut Batch) {
         self.tap.begin();
+        self.trunks.set_time(now.mono);
         let mut sender = self.sender();
         sender.send(now.mono, batch.emitted_mut());
         sender.send(now.mono, batch.received_mut());
@@ -264,7 +275,9 @@ impl Ports {
     /// # Errors
     /// Those of netlink; the next call tries again.
     pub fn handle_events(&mut self, now: Now) -> io::Result<()> {
+        self.trunks.set_time(now.mono);
         let result = self.read_changes();
+        self.read_own_links();
         self.act_on_changes(now.mono);
         self.keep_house(now.mono);
         self.solicit();
@@ -274,6 +287,9 @@ impl Ports {
     /// When [`Self::handle_events`] must be called next, even if nothing is reported.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
+        if self.shared.links.has_news(self.worker) {
+            return Some(Time::ZERO);
+        }
         let neighbours = self.neighbours.poll_timeout().unwrap_or(self.next_housekeeping);
         Some(self.next_housekeeping.min(neighbours))
     }
@@ -292,6 +308,7 @@ impl Ports {
             name: port.spec.name.clone(),
             device: port.device.clone(),
             kind: port.spec.kind,
+            tagged: port.tag().is_some(),
             up: port.up,
             mtu: port.mtu,
             mac: port.mac,
@@ -350,10 +367,14 @@ impl Ports {
     /// Asks the kernel for the link addresses that are wanted. What it has no room for is asked again.
     fn solicit(&mut self) {
         let Self { neighbours, watch, .. } = self;
+        let mut own = Vec::new();
         for (index, address) in neighbours.solicitations() {
-            if let Err(error) = watch.solicit(index, address) {
+            if is_own(index) {
+                own.push((index, address));
+            } else if let Err(error) = watch.solicit(index, address) {
                 tracing::debug!(%error, %address, "the kernel was not asked for a next hop");
             }
         }
+        own.into_iter().for_each(|target| self.ask_on_own_link(target));
     }
 }

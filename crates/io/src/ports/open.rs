@@ -1,7 +1,7 @@
 //! Attaching to interfaces, at first and by difference.
 
 use core::net::IpAddr;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use tracing::{debug, info, warn};
 
 use super::Ports;
 use super::endpoint::{Endpoint, Link, Port};
-use crate::classifier::Tables;
+use crate::classifier::{Frames, Tables};
 use crate::ephemeral::{EphemeralPorts, warn_of_bound_sockets};
 use crate::error::{Context, OpenError};
+use crate::netlink::Place;
 use crate::spec::{PortKind, PortSpec};
 use crate::sys::tun::Device;
 
@@ -48,6 +49,7 @@ impl Ports {
         );
         self.peers = peers.to_vec();
         self.neighbours.forget_targets();
+        self.forget_own_links();
         self.update_tables();
         self.keep_ephemeral_ports_out(&ranges_before);
         self.read_for_change()?;
@@ -100,10 +102,14 @@ impl Ports {
         if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
             port.endpoint = before.endpoint.take();
             port.ready = before.ready;
-            let is_own = spec.kind == PortKind::Host && self.leads();
-            if let Some(endpoint) = port.endpoint.as_ref().filter(|_| is_own) {
-                let index = endpoint.index;
-                self.change_host_device(index, &before.spec, spec);
+            match port.endpoint.as_ref() {
+                Some(&Endpoint { index, link: Link::Tagged(..), .. }) => {
+                    self.watch.state_mut().set_own_addresses(index, &spec.addresses);
+                }
+                Some(&Endpoint { index, link: Link::Host(_), .. }) if self.leads() => {
+                    self.change_host_device(index, &before.spec, spec);
+                }
+                Some(_) | None => {}
             }
         }
         if let Some(before) = old.iter_mut().find(|port| port.spec.name == spec.name) {
@@ -129,8 +135,12 @@ impl Ports {
                 None => return Ok(None),
             },
             PortKind::Ethernet => {
-                let Some(index) = self.device_for(spec)? else { return Ok(None) };
-                (index, Link::Ethernet(self.shared.group(spec, index)?, self.worker))
+                let Some(place) = self.place_for(spec)? else { return Ok(None) };
+                if let Some(tag) = place.tag {
+                    return self.open_tagged(spec, place.device, tag).map(Some);
+                }
+                let group = self.shared.group(spec, place.device, Frames::Untagged)?;
+                (place.device, Link::Ethernet(group, self.worker))
             }
         };
         let token = self.next_token;
@@ -152,16 +162,13 @@ impl Ports {
         Some((index, Link::Host(self.shared.host(spec, index)?)))
     }
 
-    /// The number of the kernel's device for `spec`; `None` while there is none.
-    fn device_for(&self, spec: &PortSpec) -> Result<Option<u32>, OpenError> {
+    /// Where the frames of `spec` are; `None` while there is no such device.
+    fn place_for(&self, spec: &PortSpec) -> Result<Option<Place>, OpenError> {
         let state = self.watch.state();
-        let interface = || spec.name.clone();
-        let device = || spec.device.clone();
-        match state.link_for(&spec.device, spec.vlan) {
-            Some(link) if link.ethernet => Ok(Some(link.index)),
-            Some(_) => Err(OpenError::NotEthernet { interface: interface(), device: device() }),
-            None if spec.vlan != 0 && state.link_for(&spec.device, 0).is_some() => {
-                Err(OpenError::NoVlanDevice { interface: interface(), device: device(), vlan: spec.vlan })
+        match state.place(&spec.device, spec.vlan) {
+            Some(place) if state.link(place.device).is_some_and(|link| link.ethernet) => Ok(Some(place)),
+            Some(_) => {
+                Err(OpenError::NotEthernet { interface: spec.name.clone(), device: spec.device.clone() })
             }
             None => {
                 warn!(interface = %spec.name, device = %spec.device, "the device does not exist yet");
@@ -218,8 +225,15 @@ impl Ports {
     fn tables<'a>(&self, specs: impl Iterator<Item = &'a PortSpec>, peers: &[IpAddr]) -> Tables {
         let own = self.watch.state().own_addresses().map(|address| (address, None));
         let peers = peers.iter().copied().collect();
-        let mut tables = Tables { local: own.collect(), peers, nat: HashSet::new() };
+        let mut tables = Tables { local: own.collect(), peers, ..Tables::default() };
         for spec in specs {
+            if let Some(Place { device, tag: Some(tag) }) = self.watch.state().place(&spec.device, spec.vlan)
+            {
+                tables.tags.insert((device, tag));
+                for address in &spec.addresses {
+                    tables.local.entry(address.addr()).or_default();
+                }
+            }
             for &(address, range) in &spec.waypoints {
                 let entry = tables.local.entry(address).or_default();
                 *entry = Some(entry.map_or(range, |other| hull(other, range)));

@@ -7,18 +7,18 @@ use fairway_types::{DropReason, Egress, InterfaceId, Slot, Time, Verdict};
 use super::endpoint::{Link, Port, send_failure};
 use super::tap::Tap;
 use crate::capture::Direction;
-use crate::frame::{ETHERNET, VNET, ethernet, write_vnet};
+use crate::frame::{ETHERNET, TAG, TAG_8021Q, VNET, ethernet, write_vnet};
 use crate::neighbours::{Neighbours, Resolution};
 use crate::netlink::State;
 use crate::spec::PortKind;
-use crate::sys::packet::{BATCH, HEADER, Header, Outgoing};
+use crate::sys::packet::{BATCH, Outgoing, OutgoingHeader};
 
 /// A slot that is ready to go out of an Ethernet interface.
 #[derive(Clone, Copy, Debug)]
 struct Prepared {
     slot: usize,
     port: usize,
-    header: Header,
+    header: OutgoingHeader,
 }
 
 /// What became of a slot on its way out.
@@ -94,23 +94,23 @@ impl Sender<'_> {
         let Some((index, port)) = found.and_then(|index| Some((index, self.ports.get(index)?))) else {
             return Outcome::Dropped(DropReason::InterfaceDown);
         };
-        let device = match &port.endpoint {
+        let link = match &port.endpoint {
             Some(endpoint) if port.up => endpoint.index,
             _ => return Outcome::Dropped(DropReason::InterfaceDown),
         };
         if port.spec.kind == PortKind::Host {
             return self.send_to_host(index, slot);
         }
-        let from = port.mac;
+        let (from, tag) = (port.mac, port.tag());
         let to = match *recent {
             Some((same, mac)) if same == egress => mac,
-            _ => match self.resolve(now, index, device, egress.next_hop, slot) {
+            _ => match self.resolve(now, index, link, egress.next_hop, slot) {
                 Ok(mac) => mac,
                 Err(outcome) => return outcome,
             },
         };
         *recent = Some((egress, to));
-        match frame_header(slot, to, from) {
+        match frame_header(slot, to, from, tag) {
             Some(header) => Outcome::Frame(Prepared { slot: at, port: index, header }),
             None => Outcome::Dropped(DropReason::MalformedTransport),
         }
@@ -200,7 +200,7 @@ impl Sender<'_> {
                 }
                 port.statistics.tx_packets += 1;
                 port.statistics.tx_bytes += frame.packet.len() as u64;
-                let link_header = frame.header.get(VNET..).unwrap_or_default();
+                let link_header = frame.header.bytes().get(VNET..).unwrap_or_default();
                 tap.record(port.spec.id, Direction::Outbound, link_header, frame.packet);
             }
             for &(at, reason) in failed.iter() {
@@ -213,12 +213,11 @@ impl Sender<'_> {
     }
 }
 
-/// The vnet and Ethernet headers of a slot.
-fn frame_header(slot: &mut Slot, to: [u8; 6], from: [u8; 6]) -> Option<Header> {
-    let vnet = write_vnet(slot, ETHERNET)?;
+/// The vnet and Ethernet headers of a slot, with a tag or without.
+fn frame_header(slot: &mut Slot, to: [u8; 6], from: [u8; 6], tag: Option<u16>) -> Option<OutgoingHeader> {
+    let vnet = write_vnet(slot, ETHERNET + if tag.is_some() { TAG } else { 0 })?;
     let link = ethernet(slot.packet.bytes(), to, from)?;
-    let mut header = [0; HEADER];
-    header[..VNET].copy_from_slice(&vnet);
-    header[VNET..].copy_from_slice(&link);
-    Some(header)
+    let Some(tag) = tag else { return Some(OutgoingHeader::new(&[&vnet, &link])) };
+    let (addresses, kind) = link.split_at_checked(ETHERNET - 2)?;
+    Some(OutgoingHeader::new(&[&vnet, addresses, &TAG_8021Q, &tag.to_be_bytes(), kind]))
 }

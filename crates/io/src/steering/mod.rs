@@ -12,7 +12,8 @@
 //!
 //! The tuple has the identifier of an ICMP echo as both ports. An ICMP error goes where answers to the
 //! packet go that it quotes. All fragments of a datagram, the first included, go by addresses and
-//! protocol alone, with ports 0, so that they meet at one worker. Tags are not looked at.
+//! protocol alone, with ports 0, so that they meet at one worker. Tags have no part in the class; on a
+//! socket for several tags, tuples are placed for each of them apart.
 //!
 //! [`tuple_of`] and [`worker_of`] are the same in plain Rust; a test holds the program to them.
 //!
@@ -51,8 +52,9 @@ mod key {
     pub(super) const SIZE: usize = 44;
 }
 
-/// What stands for a device and tag in keys.
+/// What stands for a device and tag in keys: the tag is above [`TAG_SHIFT`] bits.
 pub(crate) type Token = u32;
+pub(crate) const TAG_SHIFT: u32 = 16;
 
 fn key_of(tuple: &Tuple, token: Token) -> [u8; key::SIZE] {
     let mut bytes = [0; key::SIZE];
@@ -82,9 +84,9 @@ impl Exceptions {
         Ok(Self { map, workers, placed: AtomicU64::new(0), refused: AtomicU64::new(0) })
     }
 
-    /// The program for the device and tag behind a token.
-    pub(crate) fn program(&self, token: Token) -> Result<Program, OpenError> {
-        let parameters = Parameters { exceptions: self.map.fd(), token, workers: self.workers };
+    /// The program for the device and tag behind a token, or for all `tags` of the device.
+    pub(crate) fn program(&self, token: Token, tags: bool) -> Result<Program, OpenError> {
+        let parameters = Parameters { exceptions: self.map.fd(), token, tags, workers: self.workers };
         let code = assemble(parameters).map_err(|error| OpenError::Steering {
             source: io::Error::new(io::ErrorKind::InvalidData, error),
             log: String::new(),

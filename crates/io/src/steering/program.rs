@@ -7,8 +7,8 @@
 use fairway_types::Protocol;
 use fairway_types::steering::SPREAD;
 
-use super::key;
 use super::reference::EXTENSION_HEADERS;
+use super::{TAG_SHIFT, key};
 use crate::classifier::BFD_PORT;
 use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 
@@ -44,6 +44,8 @@ pub(crate) struct Parameters {
     pub(crate) exceptions: i32,
     /// What stands for the device in keys.
     pub(crate) token: u32,
+    /// Whether the tag of each frame is to be added to it.
+    pub(crate) tags: bool,
     /// How many workers there are.
     pub(crate) workers: u8,
 }
@@ -111,7 +113,17 @@ impl Builder {
         self.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
         self.asm.alu(Alu::Move, Reg::R7, 0);
         self.asm.store_immediate(Size::Word, Reg::R10, PROTOCOL, 0);
-        self.asm.store_immediate(Size::Word, Reg::R10, TOKEN, self.parameters.token as i32);
+        let token = self.parameters.token as i32;
+        if self.parameters.tags {
+            const VLAN_TCI: i16 = 24; // in `struct __sk_buff`
+            self.asm.load(Size::Word, Reg::R1, Reg::R6, VLAN_TCI);
+            self.asm.alu(Alu::And, Reg::R1, 0xfff);
+            self.asm.alu(Alu::ShiftLeft, Reg::R1, TAG_SHIFT as i32);
+            self.asm.alu(Alu::Add, Reg::R1, token);
+            self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
+        } else {
+            self.asm.store_immediate(Size::Word, Reg::R10, TOKEN, token);
+        }
     }
 
     /// Makes a key of the packet at R7.

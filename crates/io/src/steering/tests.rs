@@ -202,7 +202,7 @@ fn the_program_agrees_with_the_reference() {
         let exceptions = Arc::new(Exceptions::new(workers, 100_000).unwrap());
         let steering = Steering::new(Some(exceptions.clone()));
         steering.follow([(InterfaceId(1), Some(TOKEN)), (InterfaceId(2), Some(9))].into_iter());
-        let program = exceptions.program(TOKEN).unwrap();
+        let program = exceptions.program(TOKEN, false).unwrap();
         let mut placed = HashMap::new();
         for packet in packets(2000).step_by(3) {
             let Some(tuple) = tuple_of(&packet) else { continue };
@@ -323,7 +323,7 @@ fn measure() {
     let exceptions = Arc::new(Exceptions::new(4, 1_000_000).unwrap());
     let steering = Steering::new(Some(exceptions.clone()));
     steering.follow([(InterfaceId(1), Some(7))].into_iter());
-    let program = exceptions.program(7).unwrap();
+    let program = exceptions.program(7, false).unwrap();
     let classifier = crate::classifier::Classifier::load().unwrap();
     let ends = [[10, 0, 0, 1, 10, 0, 0, 2].to_vec(), [[0xfd; 16], [0xfe; 16]].concat()];
     let mut frames = Vec::new();

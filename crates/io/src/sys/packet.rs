@@ -10,8 +10,10 @@ use super::{check, poll};
 
 /// How many frames one system call moves.
 pub(crate) const BATCH: usize = 64;
-/// A vnet header and an Ethernet header, which travel in front of every packet.
+/// A vnet header and an Ethernet header, which travel in front of every packet that arrives.
 pub(crate) const HEADER: usize = 24;
+/// The same with an 802.1Q tag, which is taken out of frames that arrive.
+pub(crate) const TAGGED_HEADER: usize = HEADER + 4;
 /// How much may wait to be read and to be sent, in bytes.
 const RECEIVE_QUEUE: libc::c_int = 32 * 1024 * 1024;
 const SEND_QUEUE: libc::c_int = 8 * 1024 * 1024;
@@ -32,33 +34,64 @@ pub(crate) struct Arrival {
     pub(crate) length: usize,
     /// The frame was longer than the buffer.
     pub(crate) truncated: bool,
+    /// The 802.1Q tag, priority included, from a socket that asks for it; 0 for none.
+    pub(crate) tag: u16,
 }
 
 /// A frame to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
     /// What goes in front.
-    pub(crate) header: Header,
+    pub(crate) header: OutgoingHeader,
     /// The packet from its IP header on.
     pub(crate) packet: &'a [u8],
 }
 
 impl Outgoing<'_> {
     /// Nothing, to fill arrays with.
-    pub(crate) const EMPTY: Self = Self { header: [0; HEADER], packet: &[] };
+    pub(crate) const EMPTY: Self = Self { header: OutgoingHeader::EMPTY, packet: &[] };
+}
+
+/// A vnet header and an Ethernet header with or without tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutgoingHeader {
+    bytes: [u8; TAGGED_HEADER],
+    length: usize,
+}
+
+impl OutgoingHeader {
+    const EMPTY: Self = Self { bytes: [0; TAGGED_HEADER], length: HEADER };
+
+    /// A header of these parts: at most [`TAGGED_HEADER`] bytes, the rest is left out.
+    pub(crate) fn new(parts: &[&[u8]]) -> Self {
+        let mut header = Self { length: 0, ..Self::EMPTY };
+        for (to, from) in header.bytes.iter_mut().zip(parts.iter().copied().flatten()) {
+            *to = *from;
+            header.length += 1;
+        }
+        header
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
 }
 
 /// A packet socket bound to one device.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
+    /// Whether the tags of frames are asked for.
+    tags: bool,
 }
 
 impl Socket {
     /// Opens a socket that receives what `filter` accepts on the device, and nothing that this host
-    /// sends. It is bound last, so not one frame passes it without the filter.
-    pub(crate) fn open(ifindex: u32, filter: BorrowedFd<'_>) -> io::Result<Self> {
-        let socket = Self::unbound()?;
+    /// sends, and says which `tags` they had if it is to. It is bound last, so not one frame passes it
+    /// without the filter.
+    pub(crate) fn open(ifindex: u32, filter: BorrowedFd<'_>, tags: bool) -> io::Result<Self> {
+        let socket = Self::unbound(tags)?;
         socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
         socket.bind(ifindex)?;
         Ok(socket)
@@ -71,11 +104,12 @@ impl Socket {
         filter: BorrowedFd<'_>,
         program: BorrowedFd<'_>,
         count: u8,
+        tags: bool,
     ) -> io::Result<Vec<Self>> {
         let mut sockets = Vec::with_capacity(usize::from(count));
         let mut options = EBPF | IGNORE_OUTGOING | UNIQUE_ID;
         for _ in 0..count {
-            let socket = Self::unbound()?;
+            let socket = Self::unbound(tags)?;
             // Until all have joined, a frame would come to several of them, or to the wrong one.
             socket.refuse_all()?;
             socket.bind(ifindex)?;
@@ -93,14 +127,17 @@ impl Socket {
     }
 
     /// A socket that receives nothing yet.
-    fn unbound() -> io::Result<Self> {
+    fn unbound(tags: bool) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: the kernel has just returned this descriptor; nobody else owns it.
-        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, tags };
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+        if tags {
+            socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
+        }
         socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_QUEUE)?;
         socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_QUEUE)?;
         Ok(socket)
@@ -204,8 +241,15 @@ impl Socket {
             message.msg_hdr.msg_iov = vector.as_mut_ptr();
             message.msg_hdr.msg_iovlen = 2;
         }
-        // SAFETY: the first `count` messages point to vectors, headers and slots that are borrowed
-        // exclusively for the length of this call; their lengths are those of the buffers.
+        let mut controls = [Control::EMPTY; BATCH];
+        if self.tags {
+            for (message, control) in messages.iter_mut().zip(&mut controls) {
+                message.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+                message.msg_hdr.msg_controllen = size_of::<Control>();
+            }
+        }
+        // SAFETY: the first `count` messages point to vectors, headers, slots and control buffers that
+        // are borrowed exclusively for the length of this call; their lengths are those of the buffers.
         let result = unsafe {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
@@ -219,6 +263,7 @@ impl Socket {
         for (arrival, message) in arrivals.iter_mut().zip(&messages).take(received) {
             arrival.length = message.msg_len as usize;
             arrival.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            arrival.tag = if self.tags { tag_of(&message.msg_hdr) } else { 0 };
         }
         Ok(received)
     }
@@ -230,7 +275,8 @@ impl Socket {
         let mut vectors = [[empty_vector(); 2]; BATCH];
         let mut messages = [empty_message(); BATCH];
         for (frame, (vector, message)) in frames.iter().zip(vectors.iter_mut().zip(&mut messages)) {
-            vector[0] = libc::iovec { iov_base: frame.header.as_ptr().cast_mut().cast(), iov_len: HEADER };
+            let header = frame.header.bytes();
+            vector[0] = libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: header.len() };
             vector[1] = libc::iovec {
                 iov_base: frame.packet.as_ptr().cast_mut().cast(),
                 iov_len: frame.packet.len(),
@@ -279,6 +325,40 @@ impl Socket {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Room for one control message with a `tpacket_auxdata`, aligned as the kernel's headers are.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; 40]);
+
+impl Control {
+    const EMPTY: Self = Self([0; 40]);
+}
+
+// SAFETY: the macro only computes.
+const _: () = assert!(
+    unsafe { libc::CMSG_SPACE(size_of::<libc::tpacket_auxdata>() as u32) } as usize <= size_of::<Control>()
+);
+
+/// The tag that the kernel took out of a frame; 0 for none.
+fn tag_of(header: &libc::msghdr) -> u16 {
+    // SAFETY: the kernel filled the header's control space and set its length; the macros walk within.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: not null, hence a complete header inside the control space.
+        let (level, kind) = unsafe { ((*message).cmsg_level, (*message).cmsg_type) };
+        if (level, kind) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            // SAFETY: the kernel delivers a tpacket_auxdata under this type; any alignment.
+            let auxiliary =
+                unsafe { libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            let valid = auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+            return if valid { auxiliary.tp_vlan_tci } else { 0 };
+        }
+        // SAFETY: both pointers are those of this walk.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    0
 }
 
 const fn empty_vector() -> libc::iovec {

@@ -296,6 +296,8 @@ pub struct Interface {
     pub device: String,
     /// 802.1Q tag; 0 for untagged.
     pub vlan: u16,
+    /// Whether the router reads and writes the tag itself, since the kernel has no VLAN device for it.
+    pub tagged: bool,
     /// `external`, `fabric`, `shared` or `host`.
     pub kind: String,
     /// The tenant of what arrives without metadata.
@@ -324,8 +326,28 @@ pub struct Interface {
     pub punts_discarded: u64,
     /// Packets that wait, or waited, for their next hop's link address.
     pub held: u64,
+    /// What the router does on the link in the kernel's place, where it reads the tag itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub link: Option<Link>,
     /// Packets dropped on their way out.
     pub drops: Vec<NamedCount>,
+}
+
+/// ARP, neighbour discovery and pings on an interface whose tag the router reads itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Questions for a next hop that were sent.
+    pub asked: u64,
+    /// Questions that could not be sent: no address of the family, or too many next hops.
+    pub unasked: u64,
+    /// Questions for an address of the interface that were answered.
+    pub answered: u64,
+    /// Pings of an address of the interface that were answered.
+    pub pings: u64,
+    /// Messages that are malformed, or about somebody who was not asked for.
+    pub ignored: u64,
+    /// Messages that claim an address of the interface for somebody else.
+    pub conflicts: u64,
 }
 
 /// A count with a name.

@@ -34,18 +34,27 @@ pub(super) fn ip(arguments: &str) {
 /// Three namespaces, removed when this is dropped.
 pub(super) struct Bench {
     prefix: String,
+    names: &'static [&'static str],
 }
 
 impl Bench {
     /// Raises the bench; `None`, with a printed reason, without the rights to.
     pub(super) fn raise() -> Option<Self> {
+        let bench = Self::raise_bare(&["a", "r", "b"])?;
+        bench.join("a", "left", 1);
+        bench.join("b", "right", 2);
+        Some(bench)
+    }
+
+    /// These namespaces, with nothing between them.
+    pub(super) fn raise_bare(names: &'static [&'static str]) -> Option<Self> {
         if !is_root() {
             eprintln!("skipped: network namespaces need root");
             return None;
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let bench = Self { prefix: format!("fwio-{}-{serial}", std::process::id()) };
-        for name in ["a", "r", "b"] {
+        let bench = Self { prefix: format!("fwio-{}-{serial}", std::process::id()), names };
+        for name in names {
             ip(&format!("netns add {}", bench.namespace(name)));
             ip(&format!("-n {} link set lo up", bench.namespace(name)));
             // While its link-local address is being checked, the kernel asks for no neighbour.
@@ -54,8 +63,6 @@ impl Bench {
                 "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0",
             );
         }
-        bench.join("a", "left", 1);
-        bench.join("b", "right", 2);
         // A forwarding kernel would answer and forward what the classifier let through.
         bench.exec("r", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         Some(bench)
@@ -145,7 +152,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for name in ["a", "r", "b"] {
+        for name in self.names {
             run("ip", &format!("netns del {}", self.namespace(name)));
         }
     }

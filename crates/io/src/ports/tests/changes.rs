@@ -116,7 +116,7 @@ fn an_error_in_applying_leaves_the_old_set_at_work() {
     let forwarder = bench.forwarder();
     forwarder.ask(|ports, _, _| {
         let mut specs = Bench::specs();
-        specs.push(PortSpec { vlan: 9, ..PortSpec::ethernet(fairway_types::InterfaceId(1), "x", "left") });
+        specs.push(PortSpec::ethernet(fairway_types::InterfaceId(1), "x", "lo"));
         ports.apply(&specs, &[]).unwrap_err();
     });
     ping(&bench, "a", "10.77.2.2", "");

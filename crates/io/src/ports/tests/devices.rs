@@ -127,7 +127,7 @@ fn the_filter_for_older_kernels_is_installed_once_and_removed() {
         let classifier = crate::classifier::Classifier::load().unwrap();
         let index = crate::sys::tun::Device::index_of("left").unwrap();
         for _ in 0..2 {
-            crate::netlink::install_filter(index, classifier.program()).unwrap();
+            crate::netlink::install_filter(index, 1, classifier.program()).unwrap();
         }
     });
     let shown = filters(&bench);
@@ -135,7 +135,7 @@ fn the_filter_for_older_kernels_is_installed_once_and_removed() {
     assert!(shown.contains("direct-action"), "{shown}");
     bench.inside("r", || {
         let index = crate::sys::tun::Device::index_of("left").unwrap();
-        crate::netlink::remove_filter(index).unwrap();
+        crate::netlink::remove_filter(index, 1).unwrap();
     });
     assert_eq!(filters(&bench).trim(), "");
 }

@@ -5,6 +5,7 @@ mod bench;
 mod changes;
 mod devices;
 mod throughput;
+mod vlans;
 mod workers;
 
 use std::io::ErrorKind;
@@ -101,9 +102,6 @@ fn ephemeral_ports_stay_out_of_the_waypoints_and_come_back() {
 fn what_cannot_be_served_is_refused_with_its_reason() {
     let Some(bench) = Bench::raise() else { return };
     bench.inside("r", || {
-        let tagged = PortSpec { vlan: 30, ..PortSpec::ethernet(LEFT, "wan", "left") };
-        let error = Ports::open(&[tagged], &[]).unwrap_err();
-        assert!(matches!(error, OpenError::NoVlanDevice { vlan: 30, .. }), "{error}");
         let error = Ports::open(&[PortSpec::ethernet(LEFT, "loop", "lo")], &[]).unwrap_err();
         assert!(matches!(error, OpenError::NotEthernet { .. }), "{error}");
         let twice = [PortSpec::ethernet(LEFT, "one", "left"), PortSpec::ethernet(RIGHT, "two", "left")];

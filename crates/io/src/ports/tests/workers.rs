@@ -9,12 +9,12 @@ use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, DropReason, InterfaceId, Protocol, Tuple, Verdict};
 
 use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, ip};
-use super::ping;
+use super::{ping, vlans};
 use crate::PortSpec;
 use crate::classifier::asm::{Assembler, Reg};
 use crate::steering::{Exceptions, Steering, tuple_of, worker_of};
 use crate::sys::bpf::{Program, ProgramKind};
-use crate::sys::packet::{self, BATCH, HEADER, Outgoing, Socket};
+use crate::sys::packet::{self, BATCH, HEADER, Outgoing, OutgoingHeader, Socket};
 
 /// A packet, and who received it where.
 #[derive(Clone, Debug)]
@@ -292,7 +292,7 @@ fn a_reload_gives_every_worker_its_seats() {
     // What the first worker refuses, none of the others is asked for.
     workers[0].ask(|ports, _, _| {
         let mut specs = Bench::specs();
-        specs.push(PortSpec { vlan: 9, ..PortSpec::ethernet(InterfaceId(1), "x", "left") });
+        specs.push(PortSpec::ethernet(InterfaceId(1), "x", "lo"));
         ports.apply(&specs, &[]).unwrap_err();
     });
     assert_steered(&send_flows(&bench, &book), 2, &HashMap::from([((LEFT, flow(40_000)), elsewhere)]));
@@ -445,7 +445,7 @@ fn send_tagged(bench: &Bench, kind: u16, ports: std::ops::Range<u16>) {
     let text = bench.output("r", "cat /sys/class/net/left/address");
     let link: Vec<u8> = text.trim().split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
     bench.inside("a", move || {
-        let socket = Socket::open(index, accept_all().fd()).unwrap();
+        let socket = Socket::open(index, accept_all().fd(), false).unwrap();
         let mut header = [0; HEADER];
         header[HEADER - 14..HEADER - 8].copy_from_slice(&link);
         header[HEADER - 2..].copy_from_slice(&kind.to_be_bytes());
@@ -455,7 +455,12 @@ fn send_tagged(bench: &Bench, kind: u16, ports: std::ops::Range<u16>) {
             packet.extend(
                 [port.to_be_bytes(), [0, 9], [0, 16], [0, 0], [0; 2], [0; 2], [0; 2], [0; 2]].concat(),
             );
-            assert_eq!(socket.send(&[Outgoing { header, packet: &packet }]).unwrap(), 1);
+            assert_eq!(
+                socket
+                    .send(&[Outgoing { header: OutgoingHeader::new(&[&header]), packet: &packet }])
+                    .unwrap(),
+                1
+            );
         }
     });
 }
@@ -483,8 +488,8 @@ fn tagged_frames_are_steered_by_the_packet_inside() {
         let steering = Steering::new(Some(exceptions.clone()));
         steering.follow(std::iter::once((LEFT, Some(7))));
         steering.place(LEFT, &placed, elsewhere).unwrap();
-        let program = exceptions.program(7).unwrap();
-        Socket::open_group(index, accept_all().fd(), program.fd(), 3).unwrap()
+        let program = exceptions.program(7, false).unwrap();
+        Socket::open_group(index, accept_all().fd(), program.fd(), 3, false).unwrap()
     });
     for kind in [0x8100, 0x88a8] {
         sockets.iter().for_each(|socket| drop(datagrams(socket)));
@@ -497,6 +502,42 @@ fn tagged_frames_are_steered_by_the_packet_inside() {
         assert_eq!(arrivals.len(), FLOWS.len(), "{kind:04x}");
         assert_steered(&arrivals, 3, &HashMap::from([((LEFT, placed), elsewhere)]));
     }
+}
+
+/// One socket of each worker serves all tags of a device; what is placed is placed for one of them, and
+/// what one worker hears of neighbours, all know.
+#[test]
+fn workers_share_the_tags_of_a_device() {
+    let Some(bench) = vlans::raise(vlans::TAGS) else { return };
+    let book = Book::default();
+    let workers = bench.workers(vlans::specs(vlans::TAGS), book.engines(3));
+    ping(&bench, "a", "10.77.2.2", "");
+    ping(&bench, "b", "2001:db8:77:1::2", "");
+    ping(&bench, "a", "10.77.1.1", "");
+    let steering = workers[0].ask(|ports, _, _| ports.steering());
+    let elsewhere = WorkerId((steering.unplaced(LEFT, &flow(40_000)).0 + 1) % 3);
+    let other = WorkerId((elsewhere.0 + 1) % 3);
+    steering.place(LEFT, &flow(40_000), elsewhere).unwrap();
+    // The same tuple on another VLAN is another flow.
+    steering.place(RIGHT, &flow(40_000), other).unwrap();
+    assert_steered(&send_flows(&bench, &book), 3, &HashMap::from([((LEFT, flow(40_000)), elsewhere)]));
+    for worker in &workers {
+        let drops = worker
+            .ask(|ports, _, _| ports.status().iter().map(|s| s.statistics.drops().count()).sum::<usize>());
+        assert_eq!(drops, 0);
+    }
+    let asked = |worker: &Forwarder| worker.ask(|ports, _, _| ports.status()[1].statistics.link.asked);
+    let questions: u64 = workers.iter().map(asked).sum();
+    assert!((1..=6).contains(&questions), "{questions}: who knows does not ask again");
+    // A new device of the same name.
+    bench.output("r", "ip link set trunk down");
+    workers[0].wait_for("down", |ports| !ports.is_up(LEFT));
+    bench.output("r", "ip link set trunk up");
+    for worker in &workers {
+        worker.wait_for("up", |ports| ports.is_up(LEFT) && ports.is_up(RIGHT));
+    }
+    ping(&bench, "a", "10.77.2.2", "");
+    assert_steered(&send_flows(&bench, &book), 3, &HashMap::from([((LEFT, flow(40_000)), elsewhere)]));
 }
 
 /// Not a test of anything: prints how long a sender, which does the kernel's part of receiving, takes

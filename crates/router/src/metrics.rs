@@ -2,7 +2,7 @@
 
 use core::fmt::{Display, Write as _};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use anyhow::Context;
 use fairway_types::{Counter, Counters};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::api::{Drop, Interface, Limit, Peer, Waypoints, Worker};
+use crate::api::{Drop, Interface, Limit, Path, Peer, Waypoints, Worker};
 use crate::command::Unanswered;
 use crate::control::Control;
 use crate::facts;
@@ -175,8 +175,7 @@ impl Facts {
     }
 
     fn render_interfaces(&self, page: &mut Page) {
-        type Figure = (&'static str, &'static str, bool, fn(&Interface) -> u64);
-        const FIGURES: &[Figure] = &[
+        const FIGURES: &[Figure<Interface, u64>] = &[
             ("up", "Whether the interface can send and receive.", false, |i| u64::from(i.up)),
             ("mtu_bytes", "The longest packet the interface may send.", false, |i| u64::from(i.mtu_bytes)),
             ("received_packets_total", "Packets received.", true, |i| i.received.packets),
@@ -205,35 +204,24 @@ impl Facts {
                 i.link.map_or(0, |link| link.conflicts)
             }),
         ];
-        for (suffix, help, rises, value) in FIGURES {
-            let name = format!("fairway_interface_{suffix}");
-            page.family(&name, help, if *rises { "counter" } else { "gauge" });
-            for interface in &self.interfaces {
-                page.sample(&name, &[("interface", &interface.name)], value(interface));
-            }
-        }
+        let rows =
+            self.interfaces.iter().map(|interface| (interface, vec![("interface", interface.name.clone())]));
+        page.figures("interface", FIGURES, rows);
     }
 
     fn render_workers(&self, page: &mut Page) {
-        type Figure = (&'static str, &'static str, bool, fn(&Worker) -> u64);
-        const FIGURES: &[Figure] = &[
+        const FIGURES: &[Figure<Worker, u64>] = &[
             ("sessions", "Sessions the worker holds now.", false, |w| w.sessions),
             ("received_packets_total", "Packets that came to the worker.", true, |w| w.received),
             ("handed_over_packets_total", "Packets handed over to their worker.", true, |w| w.handed_over),
             ("taken_over_packets_total", "Packets taken over from other workers.", true, |w| w.taken_over),
         ];
-        for (suffix, help, rises, value) in FIGURES {
-            let name = format!("fairway_worker_{suffix}");
-            page.family(&name, help, if *rises { "counter" } else { "gauge" });
-            for worker in &self.workers {
-                page.sample(&name, &[("worker", &worker.worker.to_string())], value(worker));
-            }
-        }
+        let rows = self.workers.iter().map(|worker| (worker, vec![("worker", worker.worker.to_string())]));
+        page.figures("worker", FIGURES, rows);
     }
 
     fn render_limits(&self, page: &mut Page) {
-        type Figure = (&'static str, &'static str, bool, fn(&Limit) -> Option<u64>);
-        const FIGURES: &[Figure] = &[
+        const FIGURES: &[Figure<Limit, Option<u64>>] = &[
             ("most", "The most there may be.", false, |l| l.most.map(u64::from)),
             ("now", "How much there is, or was in the last second; of the busiest source.", false, |l| {
                 l.now.map(u64::from)
@@ -245,67 +233,55 @@ impl Facts {
                 Some(l.evicted)
             }),
         ];
-        for (suffix, help, rises, value) in FIGURES {
-            let name = format!("fairway_limit_{suffix}");
-            page.family(&name, help, if *rises { "counter" } else { "gauge" });
-            for limit in &self.limits {
-                // The busiest source is another one every time: a label of it would make ever new series.
-                let whose = limit.name.as_deref().filter(|_| limit.scope != "source").unwrap_or_default();
-                let labels = [("limit", limit.limit.as_str()), ("scope", &limit.scope), ("name", whose)];
-                if let Some(value) = value(limit) {
-                    page.sample(&name, &labels, value);
-                }
-            }
-        }
+        let rows = self.limits.iter().map(|limit| {
+            // The busiest source is another one every time: a label of it would make ever new series.
+            let whose = limit.name.clone().filter(|_| limit.scope != "source").unwrap_or_default();
+            (limit, vec![("limit", limit.limit.clone()), ("scope", limit.scope.clone()), ("name", whose)])
+        });
+        page.figures("limit", FIGURES, rows);
     }
 
     fn render_paths(&self, page: &mut Page) {
-        type Figure = (&'static str, &'static str, bool, fn(&crate::api::Path) -> u64);
-        const FIGURES: &[Figure] = &[
+        const FIGURES: &[Figure<Path, u64>] = &[
             ("up", "Whether sessions may use the peer path.", false, |p| u64::from(p.up)),
             ("liveness_sent_total", "Liveness messages sent.", true, |p| p.packets_sent),
             ("liveness_received_total", "Genuine liveness messages received.", true, |p| p.packets_received),
         ];
-        for (suffix, help, rises, value) in FIGURES {
-            let name = format!("fairway_path_{suffix}");
-            page.family(&name, help, if *rises { "counter" } else { "gauge" });
-            for (peer, path) in
-                self.peers.iter().flat_map(|peer| peer.paths.iter().map(move |path| (peer, path)))
-            {
-                let (local, remote) = (path.local.to_string(), path.remote.to_string());
-                let labels = [
-                    ("peer", peer.name.as_str()),
-                    ("path", &path.name),
-                    ("local", &local),
-                    ("remote", &remote),
-                ];
-                page.sample(&name, &labels, value(path));
-            }
-        }
-        type Ports = (&'static str, &'static str, bool, fn(&Waypoints) -> u64);
-        const PORTS: &[Ports] = &[
+        let paths = self.peers.iter().flat_map(|peer| peer.paths.iter().map(move |path| (peer, path)));
+        let rows =
+            paths.map(|(peer, path)| (path, path_labels(&peer.name, &path.name, path.local, path.remote)));
+        page.figures("path", FIGURES, rows);
+        const PORTS: &[Figure<Waypoints, u64>] = &[
             ("used", "Pairs of waypoint ports in use.", false, |w| w.used),
             ("resting", "Pairs of waypoint ports that rest.", false, |w| w.resting),
             ("limit", "Pairs of waypoint ports that may be in use.", false, |w| w.capacity),
             ("exhausted_total", "Sessions refused for want of waypoint ports.", true, |w| w.exhausted),
         ];
-        for (suffix, help, rises, value) in PORTS {
-            let name = format!("fairway_waypoints_{suffix}");
-            page.family(&name, help, if *rises { "counter" } else { "gauge" });
-            for ports in &self.waypoints {
-                let (local, remote) = (ports.local.to_string(), ports.remote.to_string());
-                let labels = [
-                    ("peer", ports.peer.as_str()),
-                    ("path", &ports.path),
-                    ("local", &local),
-                    ("remote", &remote),
-                    ("protocol", &ports.protocol),
-                ];
-                page.sample(&name, &labels, value(ports));
-            }
-        }
+        let rows = self.waypoints.iter().map(|ports| {
+            let mut labels = path_labels(&ports.peer, &ports.path, ports.local, ports.remote);
+            labels.push(("protocol", ports.protocol.clone()));
+            (ports, labels)
+        });
+        page.figures("waypoints", PORTS, rows);
     }
 }
+
+fn path_labels(peer: &str, path: &str, local: IpAddr, remote: IpAddr) -> Labels {
+    let labels = [
+        ("peer", peer.to_owned()),
+        ("path", path.to_owned()),
+        ("local", local.to_string()),
+        ("remote", remote.to_string()),
+    ];
+    labels.into()
+}
+
+/// The names and values of one sample's labels.
+type Labels = Vec<(&'static str, String)>;
+
+/// A number of each of several things: the end of its name, what it is, whether it only rises, and how it
+/// is read.
+type Figure<T, V> = (&'static str, &'static str, bool, fn(&T) -> V);
 
 /// A page of metrics. Writing to a string cannot fail.
 #[derive(Default)]
@@ -328,6 +304,25 @@ impl Page {
     fn single(&mut self, name: &str, help: &str, value: impl Display) {
         self.gauge(name, help);
         self.sample(name, &[], value);
+    }
+
+    /// Figures of each row; those that a row does not have are left out.
+    fn figures<'a, T: 'a, V: Into<Option<u64>>>(
+        &mut self,
+        of: &str,
+        figures: &[Figure<T, V>],
+        rows: impl Iterator<Item = (&'a T, Labels)> + Clone,
+    ) {
+        for (suffix, help, rises, value) in figures {
+            let name = format!("fairway_{of}_{suffix}");
+            self.family(&name, help, if *rises { "counter" } else { "gauge" });
+            for (row, labels) in rows.clone() {
+                let labels: Vec<_> = labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
+                if let Some(value) = value(row).into() {
+                    self.sample(&name, &labels, value);
+                }
+            }
+        }
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {

@@ -1,5 +1,6 @@
 //! Flows that belong to another worker than their tuple says.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fairway_types::WorkerId;
@@ -17,13 +18,15 @@ type Part = HashMap<FlowKey, WorkerId, FixedState>;
 /// they do not know themselves.
 pub(crate) struct Exceptions {
     parts: [Mutex<Part>; PARTS],
+    /// How many there are: mostly none, and then nobody needs to look.
+    count: AtomicUsize,
 }
 
 impl Exceptions {
     /// `secret` keeps senders from choosing collisions.
     pub(crate) fn new(secret: u64) -> Self {
         let part = || Mutex::new(HashMap::with_hasher(FixedState::with_seed(secret)));
-        Self { parts: core::array::from_fn(|_| part()) }
+        Self { parts: core::array::from_fn(|_| part()), count: AtomicUsize::new(0) }
     }
 
     /// A thread that panicked with a part in hand left it whole: every change is one call.
@@ -33,11 +36,18 @@ impl Exceptions {
     }
 
     pub(crate) fn owner(&self, key: &FlowKey) -> Option<WorkerId> {
+        if self.len() == 0 {
+            return None;
+        }
         self.part(key).get(key).copied()
     }
 
     pub(crate) fn claim(&self, key: &FlowKey, worker: WorkerId) {
-        self.part(key).insert(*key, worker);
+        // Whoever sees the count sees the flow: the lock is still held.
+        let mut part = self.part(key);
+        if part.insert(*key, worker).is_none() {
+            self.count.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Forgets the claim of a worker; one that somebody else made since stays.
@@ -45,11 +55,11 @@ impl Exceptions {
         let mut part = self.part(key);
         if part.get(key) == Some(&worker) {
             part.remove(key);
+            self.count.fetch_sub(1, Ordering::Release);
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        let lock = |part: &Mutex<Part>| part.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.parts.iter().map(lock).sum()
+        self.count.load(Ordering::Acquire)
     }
 }

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use fairway_io::Waker;
 
-use crate::worker::Core;
-
-/// What the worker does between two batches. It must be quick: packets wait meanwhile.
-pub(crate) type Task = Box<dyn FnOnce(&mut Core) + Send>;
+use crate::worker::{Core, Task};
 
 /// Tasks that wait for the worker at most.
 const WAITING: usize = 64;

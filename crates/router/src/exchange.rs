@@ -1,8 +1,8 @@
 //! A worker's dealings with the others: what it hands over, takes over, hears and tells.
 
 use fairway_io::SteeringError;
-use fairway_session::{Audience, Flow, Notice};
-use fairway_types::{Batch, Slot, Verdict, WorkerId};
+use fairway_session::{Audience, Notice};
+use fairway_types::{Batch, Slot, Verdict};
 use tracing::warn;
 
 use crate::ring::Passed;
@@ -10,9 +10,6 @@ use crate::worker::Core;
 
 /// Things from other workers in one round.
 const PASSED: usize = 256;
-
-/// Who is to hear when this worker has received all that waits for it now.
-pub(crate) type Drains = Vec<(Flow, WorkerId)>;
 
 impl Core {
     /// Tells the kernel where flows are from now on, hands over what belongs to others, and then sends.

@@ -47,7 +47,7 @@ impl Worker {
             waypoints: engine.waypoints(),
             limits: engine.limits(now),
             nat: engine.nat_usage(),
-            peers: views::peers(core),
+            peers: views::peers(engine, now.mono),
             steering: core.steering.statistics(),
         }
     }

@@ -7,11 +7,14 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use fairway_io::Waker;
-use fairway_session::{Audience, Notice};
+use fairway_session::{Audience, Flow, Notice};
 use fairway_types::{Slot, WorkerId};
 
 /// How much waits in a ring at most.
 const ROOM: usize = 4096;
+
+/// Who is to hear when a worker has received all that waits for it now.
+pub(crate) type Drains = Vec<(Flow, WorkerId)>;
 
 /// Something from another worker.
 pub(crate) enum Passed {

@@ -2,15 +2,16 @@
 
 use core::time::Duration;
 
-use fairway_io::PortStatus;
+use fairway_io::{PortStatus, Ports};
 use fairway_peering::{Diagnostic, State};
-use fairway_policy::{Candidate, CandidateHop, Decision, Explanation, FibRow, Match, Snapshot};
-use fairway_session::{DropRecord, LegView, LimitScope, LimitView, NatUsage, SessionView, WaypointUsage};
+use fairway_policy::{Candidate, CandidateHop, Decision, Explanation, FibRow, Match};
+use fairway_session::{
+    DropRecord, Engine, LegView, LimitScope, LimitView, NatUsage, SessionView, WaypointUsage,
+};
 use fairway_types::model::{InterfaceKind, RouterModel};
 use fairway_types::{Counters, DropReason, InterfaceId, IpNet, Now, PathId, Time, Tuple};
 
 use crate::api;
-use crate::worker::Core;
 
 /// A session.
 pub(crate) fn session(model: &RouterModel, now: Now, view: &SessionView) -> api::Session {
@@ -202,9 +203,8 @@ fn matched(row: &Match) -> api::Matched {
 }
 
 /// All peers with their paths.
-pub(crate) fn peers(core: &Core) -> Vec<api::Peer> {
-    let now = core.clock.mono();
-    let snapshot = core.engine.snapshot();
+pub(crate) fn peers(engine: &Engine, now: Time) -> Vec<api::Peer> {
+    let snapshot = engine.snapshot();
     let model = snapshot.model();
     let mut peers: Vec<api::Peer> = model
         .peers
@@ -218,7 +218,7 @@ pub(crate) fn peers(core: &Core) -> Vec<api::Peer> {
             paths: Vec::new(),
         })
         .collect();
-    for status in core.engine.peer_paths() {
+    for status in engine.peer_paths() {
         let configured = model.path(status.path);
         if let Some(peer) = peers.get_mut(status.peer.index()) {
             peer.up |= status.up;
@@ -463,18 +463,19 @@ pub(crate) fn drops(
 }
 
 /// Which of the ways of a decision can be taken now.
-pub(crate) fn usable(core: &Core, hop: &CandidateHop, snapshot: &Snapshot, to: core::net::IpAddr) -> bool {
+pub(crate) fn usable(engine: &Engine, ports: &Ports, hop: &CandidateHop, to: core::net::IpAddr) -> bool {
     match hop {
-        CandidateHop::Path(path) => path_is_up(core, *path),
-        CandidateHop::NextHop { interface, .. } => core.ports.is_up(*interface),
+        CandidateHop::Path(path) => path_is_up(engine, *path),
+        CandidateHop::NextHop { interface, .. } => ports.is_up(*interface),
         CandidateHop::Local => {
-            snapshot.interface_with_prefix(to).is_some_and(|interface| core.ports.is_up(interface))
+            let interface = engine.snapshot().interface_with_prefix(to);
+            interface.is_some_and(|interface| ports.is_up(interface))
         }
     }
 }
 
-fn path_is_up(core: &Core, path: PathId) -> bool {
-    core.engine.peer_paths().any(|status| status.path == path && status.up)
+fn path_is_up(engine: &Engine, path: PathId) -> bool {
+    engine.peer_paths().any(|status| status.path == path && status.up)
 }
 
 fn interface_name(model: &RouterModel, id: InterfaceId) -> String {

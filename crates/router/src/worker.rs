@@ -18,12 +18,10 @@ use fairway_types::{Batch, InterfaceId, Time, WorkerId};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::command::Task;
-use crate::exchange::Drains;
 use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
-use crate::ring::{Inbox, Outboxes};
+use crate::ring::{Drains, Inbox, Outboxes};
 use crate::session_log::{self, Line, SessionLog};
 use crate::views;
 
@@ -44,6 +42,9 @@ const EVENTS: usize = 32;
 const RECORDS: usize = 512;
 /// The longest wait, so that a clock or a driver that misbehaves costs seconds, not for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// What a worker does between two batches. It must be quick: packets wait meanwhile.
+pub(crate) type Task = Box<dyn FnOnce(&mut Core) + Send>;
 
 /// What a worker owns.
 pub(crate) struct Core {

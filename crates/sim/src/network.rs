@@ -1,4 +1,9 @@
 //! Engines, hosts and links under one virtual clock.
+//!
+//! This is what a test holds in hand; `links` moves packets between routers, `workers` inside of one.
+
+mod links;
+mod workers;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -7,16 +12,15 @@ use std::sync::Arc;
 
 use fairway_crypto::{Keyring, KeyringEntry, PeerKey};
 use fairway_policy::Snapshot;
-use fairway_session::{Applied, Audience, Engine, Event, Notice, Shard, Shared};
+use fairway_session::{Applied, Engine, Event, Notice, Shard, Shared};
 use fairway_types::model::RouterModel;
-use fairway_types::{Batch, InterfaceId, Now, PeerId, Slot, Time, Verdict, WorkerId};
+use fairway_types::{Batch, InterfaceId, Now, PeerId, Time, WorkerId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::accounting::Books;
 use crate::fabric::Fabric;
 use crate::node::Node;
-use crate::packet::is_intact;
 use crate::topology::Topology;
 use crate::wiretap::Wiretap;
 
@@ -418,244 +422,6 @@ impl Network {
         }
         self.now = end;
     }
-
-    fn timeout(&mut self, index: usize, worker: usize) {
-        let now = self.clock();
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
-        batch.clear();
-        self.nodes[index].engines[worker].handle_timeout(now, &mut batch);
-        self.dispatch(index, worker, &batch);
-        self.batch = batch;
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::AtHost(host, packet) => self.hosts[host].inbox.push(packet),
-            Arrival::AtNode(index, interface, packet) if self.nodes[index].engines.len() == 1 => {
-                let first = Handed { interface, times: 0, genuine: false, fragmented: false, packet };
-                self.give(index, 0, &first, |network| {
-                    let (interface, packet) = network.next_at(index)?;
-                    Some(Handed { interface, times: 0, genuine: false, fragmented: false, packet })
-                });
-            }
-            Arrival::AtNode(index, interface, packet) => {
-                let Self { nodes, rng, now, .. } = self;
-                let worker = nodes[index].worker_of(InterfaceId(interface), &packet);
-                let turn = nodes[index].turn(*now, worker, rng);
-                let handed = Handed { interface, times: 0, genuine: false, fragmented: false, packet };
-                self.schedule(turn, Arrival::AtWorker(index, worker, handed));
-            }
-            Arrival::AtWorker(index, worker, handed) => {
-                self.give(index, worker, &handed, |network| network.next_with(index, worker));
-            }
-            Arrival::Told(index, worker, number) => self.tell(index, worker, number),
-            Arrival::Drained(index, worker, number) => {
-                let Notice::Drain { flow, to } = self.notices[number] else { return };
-                self.pass(index, worker, Audience::One(to), Notice::Drained(flow));
-            }
-        }
-    }
-
-    /// A worker hears a notice.
-    fn tell(&mut self, index: usize, worker: usize, number: usize) {
-        let notice = self.notices[number];
-        if let Notice::Drain { .. } = notice {
-            let at = self.nodes[index].drained(self.now, worker);
-            return self.schedule(at, Arrival::Drained(index, worker, number));
-        }
-        let now = self.clock();
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
-        batch.clear();
-        self.nodes[index].engines[worker].hear(now, notice, &mut batch);
-        self.dispatch(index, worker, &batch);
-        self.batch = batch;
-    }
-
-    /// Sends a notice from one worker to others.
-    fn pass(&mut self, index: usize, from: usize, audience: Audience, notice: Notice) {
-        self.notices.push(notice);
-        let number = self.notices.len() - 1;
-        for to in 0..self.nodes[index].engines.len() {
-            let meant = match audience {
-                Audience::Others => to != from,
-                Audience::One(worker) => to == worker.index(),
-            };
-            if meant {
-                let Self { nodes, rng, now, .. } = self;
-                let at = nodes[index].passage(*now, from, to, rng);
-                self.schedule(at, Arrival::Told(index, to, number));
-            }
-        }
-    }
-
-    /// Gives a worker a packet, and what comes next if it comes now.
-    fn give(
-        &mut self,
-        index: usize,
-        worker: usize,
-        first: &Handed,
-        mut next: impl FnMut(&mut Self) -> Option<Handed>,
-    ) {
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
-        batch.clear();
-        receive(&mut batch, first);
-        while batch.room() > 0
-            && let Some(handed) = next(self)
-        {
-            receive(&mut batch, &handed);
-        }
-        let now = self.clock();
-        let engine = &mut self.nodes[index].engines[worker];
-        let before = Books::of(engine);
-        engine.process(now, &mut batch);
-        Books::check(&before, &Books::of(engine), &batch, self.seed);
-        self.dispatch(index, worker, &batch);
-        self.batch = batch;
-    }
-
-    /// What comes next, if it comes now and to this worker.
-    fn next_with(&mut self, index: usize, worker: usize) -> Option<Handed> {
-        let Reverse((at, _, Arrival::AtWorker(node, of, _))) = self.queue.peek()? else { return None };
-        if *at > self.now || (*node, *of) != (index, worker) {
-            return None;
-        }
-        let Reverse((_, _, Arrival::AtWorker(_, _, handed))) = self.queue.pop()? else { return None };
-        Some(handed)
-    }
-
-    /// What comes next, if it comes now and to this router.
-    fn next_at(&mut self, index: usize) -> Option<(u16, Vec<u8>)> {
-        let Reverse((at, _, Arrival::AtNode(node, ..))) = self.queue.peek()? else { return None };
-        if *at > self.now || *node != index {
-            return None;
-        }
-        let Reverse((_, _, Arrival::AtNode(_, interface, packet))) = self.queue.pop()? else { return None };
-        Some((interface, packet))
-    }
-
-    fn dispatch(&mut self, index: usize, worker: usize, batch: &Batch) {
-        self.share(index, worker);
-        for slot in batch.emitted().iter().chain(batch.received()) {
-            match slot.verdict {
-                Verdict::HandOver(to) => self.hand_over(index, worker, to.index(), slot),
-                _ => self.transmit(index, slot),
-            }
-        }
-        let node = &mut self.nodes[index];
-        let engine = &mut node.engines[worker];
-        while let Some(event) = engine.poll_event() {
-            self.events.push((NodeId(index), event));
-        }
-        node.due[worker] = engine.poll_timeout();
-    }
-
-    /// Tells the kernel and other workers what a worker has to say.
-    fn share(&mut self, index: usize, worker: usize) {
-        while let Some(placement) = self.nodes[index].engines[worker].poll_placement() {
-            self.nodes[index].place(&placement);
-        }
-        while let Some((audience, notice)) = self.nodes[index].engines[worker].poll_notice() {
-            self.pass(index, worker, audience, notice);
-        }
-    }
-
-    fn hand_over(&mut self, index: usize, from: usize, to: usize, slot: &Slot) {
-        assert_ne!(from, to, "seed {}: a packet is handed over to the worker that has it", self.seed);
-        let Self { nodes, rng, now, .. } = self;
-        let at = nodes[index].passage(*now, from, to, rng);
-        let handed = Handed {
-            interface: slot.interface.0,
-            times: slot.handed + 1,
-            genuine: slot.genuine,
-            fragmented: slot.fragmented,
-            packet: slot.packet.bytes().to_vec(),
-        };
-        self.schedule(at, Arrival::AtWorker(index, to, handed));
-    }
-
-    fn transmit(&mut self, index: usize, slot: &Slot) {
-        let Verdict::Forward(egress) = slot.verdict else { return };
-        let packet = slot.packet.bytes().to_vec();
-        let at = self.now + std::time::Duration::from_nanos(LINK_DELAY);
-        if let Some(&far) = self.far.get(&(index, egress.interface.0)) {
-            if let Some(tap) = &mut self.tap {
-                tap(NodeId(index), &packet);
-            }
-            if let Some(wiretap) = &mut self.wiretap {
-                wiretap.see(NodeId(index), NodeId(far.node), &packet, self.seed);
-            }
-            return self.cross(index, at, far, packet);
-        }
-        let host = self.hosts.iter().position(|host| {
-            (host.node, host.interface) == (index, egress.interface)
-                && host.addresses.contains(&egress.next_hop)
-        });
-        if let Some(host) = host {
-            self.schedule(at, Arrival::AtHost(host, packet));
-        }
-    }
-
-    /// A link between routers, with its faults.
-    fn cross(&mut self, from: usize, at: Time, far: Far, mut packet: Vec<u8>) {
-        if self.translated {
-            translate(&mut packet, from < far.node);
-        }
-        if self.cut[far.link] || self.happens(self.faults.loss) {
-            return;
-        }
-        // No packet is damaged twice: the second bit could hide the first from any checksum.
-        if self.happens(self.faults.replay) {
-            let later = at + std::time::Duration::from_millis(self.rng.next_u64() % 8000);
-            self.schedule(later, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
-        }
-        if self.happens(self.faults.corrupt) && is_intact(&packet) {
-            let bit = self.rng.next_u32() as usize % (packet.len() * 8);
-            packet[bit / 8] ^= 1 << (bit % 8);
-        }
-        let copies = 1 + usize::from(self.happens(self.faults.duplicate));
-        for _ in 0..copies {
-            let extra = if self.happens(self.faults.reorder) { self.rng.next_u64() % 20_000_000 } else { 0 };
-            let at = at + std::time::Duration::from_nanos(extra);
-            self.schedule(at, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
-        }
-    }
-
-    fn happens(&mut self, per_thousand: u32) -> bool {
-        per_thousand > 0 && self.rng.next_u32() % 1000 < per_thousand
-    }
-}
-
-fn receive(batch: &mut Batch, handed: &Handed) {
-    let slot = batch.receive();
-    assert!(slot.is_some(), "there is room");
-    if let Some(slot) = slot {
-        assert!(slot.packet.fill(&handed.packet), "packets of the simulation fit a slot");
-        slot.interface = InterfaceId(handed.interface);
-        (slot.handed, slot.genuine) = (handed.times, handed.genuine);
-        slot.fragmented = handed.fragmented;
-    }
-}
-
-/// What a NAT does to a waypoint flow: on the way out it has another source port, on the way back
-/// another destination port (RFC 1624 for the checksum).
-fn translate(packet: &mut [u8], outward: bool) {
-    const CHANGE: u16 = 0x0e3c;
-    let transport = if packet[0] >> 4 == 4 { 20 } else { 40 };
-    let port = transport + if outward { 0 } else { 2 };
-    let checksum = transport + if packet[transport - 11] == 6 && transport == 20 { 16 } else { 6 };
-    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-    let old = word(packet, port);
-    if old == fairway_wire::svr::BFD_PORT {
-        return;
-    }
-    let new = old ^ CHANGE;
-    let mut sum = u32::from(!word(packet, checksum)) + u32::from(!old) + u32::from(new);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    packet[port..port + 2].copy_from_slice(&new.to_be_bytes());
-    // Zero would say that there is none.
-    let sum = if sum as u16 == u16::MAX { 0 } else { sum as u16 };
-    packet[checksum..checksum + 2].copy_from_slice(&(!sum).to_be_bytes());
 }
 
 /// The key two routers share: any function of both names will do.

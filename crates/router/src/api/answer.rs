@@ -58,7 +58,9 @@ fn answer_show(control: &Control, show: Show) -> Result<Response, ErrorBody> {
             })?)
         }
         Show::Fib(query) => Response::Fib(fib(control, &query)?),
-        Show::Peers(_) => Response::Peers(control.crew.leader().ask(|core| views::peers(core))?),
+        Show::Peers(_) => {
+            Response::Peers(control.crew.leader().ask(|core| views::peers(&core.engine, core.clock.mono()))?)
+        }
         Show::Interfaces(_) => Response::Interfaces(facts::gather(control)?.interfaces()),
         Show::Waypoints(_) => Response::Waypoints(facts::gather(control)?.waypoints()),
         Show::Nat(_) => Response::Nat(facts::gather(control)?.nat()),
@@ -322,6 +324,6 @@ fn lookup(control: &Control, query: LookupQuery) -> Result<super::types::Lookup,
             (None, None) => None,
         };
         let explanation = snapshot.explain(tenant, query.from, query.to, query.protocol.0, query.port);
-        Ok(views::lookup(model, explanation, |hop| views::usable(core, hop, &snapshot, query.to)))
+        Ok(views::lookup(model, explanation, |hop| views::usable(&core.engine, &core.ports, hop, query.to)))
     })?
 }

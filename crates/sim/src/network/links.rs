@@ -1,0 +1,82 @@
+//! Links between routers and to hosts, and their faults.
+
+use fairway_types::{Slot, Time, Verdict};
+use rand_core::RngCore;
+
+use super::{Arrival, Far, LINK_DELAY, Network, NodeId};
+use crate::packet::is_intact;
+
+impl Network {
+    pub(super) fn transmit(&mut self, index: usize, slot: &Slot) {
+        let Verdict::Forward(egress) = slot.verdict else { return };
+        let packet = slot.packet.bytes().to_vec();
+        let at = self.now + std::time::Duration::from_nanos(LINK_DELAY);
+        if let Some(&far) = self.far.get(&(index, egress.interface.0)) {
+            if let Some(tap) = &mut self.tap {
+                tap(NodeId(index), &packet);
+            }
+            if let Some(wiretap) = &mut self.wiretap {
+                wiretap.see(NodeId(index), NodeId(far.node), &packet, self.seed);
+            }
+            return self.cross(index, at, far, packet);
+        }
+        let host = self.hosts.iter().position(|host| {
+            (host.node, host.interface) == (index, egress.interface)
+                && host.addresses.contains(&egress.next_hop)
+        });
+        if let Some(host) = host {
+            self.schedule(at, Arrival::AtHost(host, packet));
+        }
+    }
+
+    /// A link between routers, with its faults.
+    fn cross(&mut self, from: usize, at: Time, far: Far, mut packet: Vec<u8>) {
+        if self.translated {
+            translate(&mut packet, from < far.node);
+        }
+        if self.cut[far.link] || self.happens(self.faults.loss) {
+            return;
+        }
+        // No packet is damaged twice: the second bit could hide the first from any checksum.
+        if self.happens(self.faults.replay) {
+            let later = at + std::time::Duration::from_millis(self.rng.next_u64() % 8000);
+            self.schedule(later, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
+        }
+        if self.happens(self.faults.corrupt) && is_intact(&packet) {
+            let bit = self.rng.next_u32() as usize % (packet.len() * 8);
+            packet[bit / 8] ^= 1 << (bit % 8);
+        }
+        let copies = 1 + usize::from(self.happens(self.faults.duplicate));
+        for _ in 0..copies {
+            let extra = if self.happens(self.faults.reorder) { self.rng.next_u64() % 20_000_000 } else { 0 };
+            let at = at + std::time::Duration::from_nanos(extra);
+            self.schedule(at, Arrival::AtNode(far.node, far.interface.0, packet.clone()));
+        }
+    }
+
+    fn happens(&mut self, per_thousand: u32) -> bool {
+        per_thousand > 0 && self.rng.next_u32() % 1000 < per_thousand
+    }
+}
+
+/// What a NAT does to a waypoint flow: on the way out it has another source port, on the way back
+/// another destination port (RFC 1624 for the checksum).
+fn translate(packet: &mut [u8], outward: bool) {
+    const CHANGE: u16 = 0x0e3c;
+    let transport = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    let port = transport + if outward { 0 } else { 2 };
+    let checksum = transport + if packet[transport - 11] == 6 && transport == 20 { 16 } else { 6 };
+    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let old = word(packet, port);
+    if old == fairway_wire::svr::BFD_PORT {
+        return;
+    }
+    let new = old ^ CHANGE;
+    let mut sum = u32::from(!word(packet, checksum)) + u32::from(!old) + u32::from(new);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    packet[port..port + 2].copy_from_slice(&new.to_be_bytes());
+    // Zero would say that there is none.
+    let sum = if sum as u16 == u16::MAX { 0 } else { sum as u16 };
+    packet[checksum..checksum + 2].copy_from_slice(&(!sum).to_be_bytes());
+}

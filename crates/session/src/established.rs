@@ -109,7 +109,8 @@ impl Engine {
             packet.checksum = Checksum::Valid;
         }
         let way = Way { to: &to, egress: Egress { interface: to.interface, next_hop } };
-        let too_long = packet.gso.is_none() && packet.packet.len() > self.mtu(to.interface);
+        let too_long =
+            packet.gso.is_none() && packet.packet.len() > self.way_mtu(now.mono, to.interface, path);
         // Only a piece can say that the packet may be cut again.
         let in_pieces = path.filter(|_| too_long || packet.fragmented);
         if let Some(path) = in_pieces {

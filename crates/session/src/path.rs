@@ -3,6 +3,7 @@
 use fairway_types::model::{PeerPath, RouterModel};
 use fairway_types::{PathId, Protocol, Time};
 
+use crate::fragments::PathMtu;
 use crate::liveness::Liveness;
 use crate::ports::PortPool;
 
@@ -11,6 +12,8 @@ pub(crate) struct Path {
     pub(crate) liveness: Liveness,
     tcp: PortPool,
     udp: PortPool,
+    /// What was heard of its MTU.
+    pub(crate) mtu: Option<PathMtu>,
     /// When it was last reported that no ports were left.
     pub(crate) reported: Option<Time>,
     /// When no session on it was found that could give way to a new one.
@@ -51,6 +54,7 @@ impl Path {
             liveness: Liveness::Unknown,
             tcp: pool(start),
             udp: pool(start ^ 1),
+            mtu: None,
             reported: None,
             fruitless: None,
             published: None,

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use fairway_types::{Counter, DropReason, InterfaceId, Now, Outlet, Protocol, Slot, Verdict};
 use fairway_wire::icmp::{self, ErrorRepr};
 use fairway_wire::ip::{self, Parsed, Quoted, Version};
-use fairway_wire::svr::{HeaderTlvs, PayloadTlvs, RelayedError};
+use fairway_wire::svr::{self, HeaderTlvs, PayloadTlvs, RelayedError};
 
 use crate::engine::Engine;
 use crate::headers;
@@ -53,7 +53,14 @@ impl Engine {
         let segment = view.payload().get(usize::from(quoted.header_len)..).unwrap_or_default();
         let protection = self.vault.get(session.protection);
         let quote = Quote::of_packet(session, protection, &session.leg(side).key, side.other(), segment);
-        let error = self.resized(error, session, side);
+        let lower = self.heard_too_big(now, index, side, &error);
+        let Some(session) = self.table.get(index) else { return Err(DropReason::IcmpErrorUnmatched) };
+        let error = lower.unwrap_or_else(|| self.resized(error, session, side));
+        // About a piece, or metadata that went with a packet, there is nothing to tell its sender: if the
+        // next packet is too long by itself, it will be told so.
+        if lower.is_some() && bears_metadata(segment, quoted.protocol) {
+            return Ok(Verdict::Consumed);
+        }
         if !self.may_answer(now) {
             return Err(DropReason::RateLimited);
         }
@@ -147,14 +154,10 @@ impl Engine {
 
     /// A "too big" from one leg's network, in terms of the other leg's packets.
     fn resized(&self, error: ErrorRepr, session: &Session, from: Side) -> ErrorRepr {
-        let too_big = match error.version {
-            Version::V4 => (error.message_type, error.code) == (3, 4),
-            Version::V6 => error.message_type == 2,
-        };
-        if !too_big {
+        if !is_too_big(&error) {
             return error;
         }
-        let mtu = usize::from(u16::from_be_bytes([error.rest[2], error.rest[3]]));
+        let mtu = mtu_of(&error);
         let (near, far) = (session.leg(from), session.leg(from.other()));
         let protection = self.vault.get(session.protection);
         let growth = protection.map_or(0, |protection| protection.growth(from.other()));
@@ -165,6 +168,28 @@ impl Engine {
         let mtu = (mtu + outer).saturating_sub(inner);
         ErrorRepr::too_big(error.version, u16::try_from(mtu).unwrap_or(u16::MAX))
     }
+}
+
+/// Whether an error says that a packet did not fit a link.
+pub(crate) fn is_too_big(error: &ErrorRepr) -> bool {
+    match error.version {
+        Version::V4 => (error.message_type, error.code) == (3, 4),
+        Version::V6 => error.message_type == 2,
+    }
+}
+
+/// The MTU that such an error tells, in bytes.
+pub(crate) fn mtu_of(error: &ErrorRepr) -> usize {
+    usize::from(u16::from_be_bytes([error.rest[2], error.rest[3]]))
+}
+
+/// Whether what is quoted of a packet shows metadata behind the transport header.
+fn bears_metadata(segment: &[u8], protocol: u8) -> bool {
+    let header = match Protocol(protocol) {
+        Protocol::TCP => usize::from(segment.get(12).copied().unwrap_or(0) >> 4) * 4,
+        _ => headers::UDP_LEN,
+    };
+    segment.get(header..).is_some_and(svr::starts_with_cookie)
 }
 
 /// The start of the packet as the host sent it: it arrived on `key`.

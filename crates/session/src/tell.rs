@@ -57,7 +57,7 @@ impl Engine {
     ) -> Result<bool, DropReason> {
         let Some(session) = self.table.get(index).copied() else { return Ok(false) };
         let key = session.leg(out).key;
-        let mtu = self.mtu(key.interface);
+        let mtu = self.way_mtu(now.mono, key.interface, Some(path));
         let (transport, _) = payload_offsets(packet.packet.bytes(), &key);
         let room = mtu.saturating_sub(packet.packet.len());
         if room < self.metadata_len(&session, out, path) {

@@ -106,6 +106,8 @@ pub struct Network {
     far: HashMap<(usize, u16), Far>,
     /// By link.
     cut: Vec<bool>,
+    /// Links with an MTU of their own.
+    narrow: HashMap<usize, usize>,
     queue: BinaryHeap<Reverse<(Time, u64, Arrival)>>,
     sequence: u64,
     batch: Batch,
@@ -157,6 +159,7 @@ impl Network {
             hosts: Vec::new(),
             far: HashMap::new(),
             cut: vec![false; topology.links.len()],
+            narrow: HashMap::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
             batch: Batch::new(BATCH, 512, 2048),
@@ -303,6 +306,12 @@ impl Network {
     /// Cuts or mends a link, by its place in [`Topology::links`].
     pub fn set_cut(&mut self, link: usize, cut: bool) {
         self.cut[link] = cut;
+    }
+
+    /// Lets a router in the middle of a link carry no packets longer than `mtu`. It cuts those that may
+    /// be cut, and answers the others.
+    pub fn set_narrow(&mut self, link: usize, mtu: usize) {
+        self.narrow.insert(link, mtu);
     }
 
     /// How many links there are.

@@ -258,6 +258,67 @@ fn what_is_too_long_by_itself_is_answered_with_the_mtu_of_the_link() {
     }
 }
 
+/// The network between two routers carries less than their links: it says so, and is believed.
+#[test]
+fn a_path_that_carries_less_than_its_links_is_learnt() {
+    for fabric in fabrics() {
+        for ipv6 in [false, true] {
+            let mut scene = Scene::new(fabric.clone(), ipv6);
+            let small = scene.packet(17, 100);
+            (0..3).for_each(|_| scene.crosses(&small, "small"));
+            scene.network.set_narrow(1, 1350);
+            // Each way learns by a packet that is lost.
+            let long = scene.packet(17, 4000);
+            for forward in [true, false] {
+                let lost = if forward { long.clone() } else { long.answer(&long.payload) };
+                assert_eq!(scene.send(forward, &lost.bytes()).len(), 0);
+            }
+            for length in [1300, 1350, 4000, 20_000] {
+                let packet = scene.packet(17, length);
+                scene.crosses(&packet, &format!("{:?} v6 {ipv6} {length}", fabric.payload));
+            }
+            let too_long = scene.packet(17, 1400).bytes();
+            assert_eq!(scene.told(scene.client, &too_long), [1350], "{fabric:?} {ipv6}");
+            assert_eq!(
+                (scene.counter(1, Counter::PathMtusLowered), scene.counter(2, Counter::PathMtusLowered)),
+                (1, 1)
+            );
+            // Ten minutes later it is tried again.
+            scene.network.run(600_000);
+            for forward in [true, false] {
+                let lost = if forward { long.clone() } else { long.answer(&long.payload) };
+                assert_eq!(scene.send(forward, &lost.bytes()).len(), 0);
+            }
+            scene.crosses(&long, "learnt again");
+            let drops = scene.drops();
+            let expected = |&(node, reason, _): &(usize, DropReason, u64)| {
+                reason == DropReason::FragmentTimeout || (node, reason) == (1, DropReason::TooBig)
+            };
+            assert!(drops.iter().all(expected), "{drops:?}");
+        }
+    }
+}
+
+/// One whose sender does not let it be cut is told at once.
+#[test]
+fn a_sender_is_told_what_the_network_between_routers_carries() {
+    for fabric in fabrics() {
+        for ipv6 in [false, true] {
+            let mut scene = Scene::new(fabric.clone(), ipv6);
+            let small = scene.packet(17, 100);
+            (0..3).for_each(|_| scene.crosses(&small, "small"));
+            scene.network.set_narrow(1, 1350);
+            let packet = scene.packet(17, 1400);
+            assert_eq!(scene.told(scene.client, &packet.bytes()), [1350], "{fabric:?} {ipv6}");
+            let fits = scene.packet(17, 1350);
+            scene.network.send(scene.server, fits.answer(&fits.payload).bytes());
+            scene.network.run(50);
+            let _ = [scene.client, scene.server].map(|host| scene.network.receive(host));
+            scene.crosses(&fits, "1350");
+        }
+    }
+}
+
 #[test]
 fn what_may_be_cut_is_cut_for_a_narrow_link_to_a_host() {
     for payload in [None, Some(Suite::Aes256Gcm)] {

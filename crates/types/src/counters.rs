@@ -101,6 +101,8 @@ counters! {
     SegmentSizesLowered = "segment-sizes-lowered",
     /// ICMP errors made by this router.
     IcmpErrorsSent = "icmp-errors-sent",
+    /// Paths that carry less than their link, as a router on them said.
+    PathMtusLowered = "path-mtus-lowered",
     /// ICMP errors relayed to the session they belong to.
     IcmpErrorsRelayed = "icmp-errors-relayed",
     /// TCP resets made by this router.

@@ -7,6 +7,7 @@
 //!
 //! This is the only part of a packet's way that allocates: `store` bounds it.
 
+mod heard;
 mod send;
 mod store;
 
@@ -21,6 +22,7 @@ use crate::key::FlowKey;
 use crate::session::Side;
 use crate::table::Index;
 
+pub(crate) use heard::PathMtu;
 pub(crate) use send::{Fit, Identity, Way};
 pub(crate) use store::Store;
 use store::{Name, Outcome, Part, Whole};

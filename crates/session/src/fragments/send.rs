@@ -75,7 +75,7 @@ impl Engine {
         let inner = overhead(&from.key, session);
         // What was opened here has lost its growth already.
         let outer = overhead(&to.key, session) + if from.hop.is_none() { growth } else { 0 };
-        let mtu = self.mtu(to.key.interface);
+        let mtu = self.way_mtu(now.mono, to.key.interface, to.hop.map(|hop| hop.path));
         let arrived = match packet.gso {
             Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
             None => packet.packet.len(),
@@ -121,7 +121,8 @@ impl Engine {
             return Err(DropReason::BadChecksum);
         }
         let (head, body) = bytes.split_at_checked(payload).ok_or(DropReason::MalformedTransport)?;
-        let room = self.mtu(way.to.interface).min(LONGEST).saturating_sub(payload + PIECE_OVERHEAD);
+        let mtu = self.way_mtu(now.mono, way.to.interface, Some(path));
+        let room = mtu.min(LONGEST).saturating_sub(payload + PIECE_OVERHEAD);
         let size = room & !7;
         if size == 0 || body.is_empty() || body.len().div_ceil(size) > MOST_PARTS {
             return Err(DropReason::TooBig);

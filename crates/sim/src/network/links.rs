@@ -1,10 +1,15 @@
 //! Links between routers and to hosts, and their faults.
 
-use fairway_types::{Slot, Time, Verdict};
+use std::net::IpAddr;
+
+use fairway_types::{InterfaceId, Slot, Time, Verdict};
+use fairway_wire::icmp::ErrorRepr;
+use fairway_wire::ip::Version;
 use rand_core::RngCore;
 
 use super::{Arrival, Far, LINK_DELAY, Network, NodeId};
-use crate::packet::is_intact;
+use crate::fragments::cut;
+use crate::packet::{IcmpError, is_intact};
 
 impl Network {
     pub(super) fn transmit(&mut self, index: usize, slot: &Slot) {
@@ -18,7 +23,7 @@ impl Network {
             if let Some(wiretap) = &mut self.wiretap {
                 wiretap.see(NodeId(index), NodeId(far.node), &packet, self.seed);
             }
-            return self.cross(index, at, far, packet);
+            return self.enter(index, egress.interface, at, far, packet);
         }
         let host = self.hosts.iter().position(|host| {
             (host.node, host.interface) == (index, egress.interface)
@@ -27,6 +32,27 @@ impl Network {
         if let Some(host) = host {
             self.schedule(at, Arrival::AtHost(host, packet));
         }
+    }
+
+    /// The router in the middle of a link, if there is one.
+    fn enter(&mut self, index: usize, interface: InterfaceId, at: Time, far: Far, packet: Vec<u8>) {
+        /// The address of such routers.
+        const ISSUER: [IpAddr; 2] = [
+            IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)),
+            IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1)),
+        ];
+        let Some(&mtu) = self.narrow.get(&far.link).filter(|&&mtu| packet.len() > mtu) else {
+            return self.cross(index, at, far, packet);
+        };
+        let ipv6 = packet[0] >> 4 == 6;
+        if !ipv6 && packet[6] & 0x40 == 0 {
+            let id = u32::from(u16::from_be_bytes([packet[4], packet[5]]));
+            return cut(&packet, mtu, id).into_iter().for_each(|part| self.cross(index, at, far, part));
+        }
+        let version = if ipv6 { Version::V6 } else { Version::V4 };
+        let error = ErrorRepr::too_big(version, mtu as u16);
+        let error = IcmpError::bytes(ISSUER[usize::from(ipv6)], &packet, &error);
+        self.schedule(at, Arrival::AtNode(index, interface.0, error));
     }
 
     /// A link between routers, with its faults.

@@ -1,13 +1,16 @@
 //! Fragments of hosts and pieces of peers that contradict each other, never end, or come again: nothing
 //! is delivered, no session suffers, and the counter that says so is the only one that moves.
 
+use fairway_sim::fabric::NEXT;
 use fairway_sim::forge::Forger;
 use fairway_sim::fragments::{cut, join};
 use fairway_sim::network::shared_key;
-use fairway_sim::packet::Packet;
+use fairway_sim::packet::{IcmpError, Packet};
 use fairway_sim::{Fabric, NodeId, Topology};
 use fairway_types::{Counter, DropReason, Suite};
 use fairway_wire::checksum;
+use fairway_wire::icmp::ErrorRepr;
+use fairway_wire::ip::Version;
 use fairway_wire::svr::{Fragment, HeaderTlvs, PayloadTlvs};
 
 use crate::scene::{Scene, is_bfd, payload, with_payload};
@@ -16,6 +19,7 @@ const OVERLAP: DropReason = DropReason::FragmentOverlap;
 const MALFORMED: DropReason = DropReason::FragmentMalformed;
 const TIMEOUT: DropReason = DropReason::FragmentTimeout;
 const MTU: usize = 1500;
+const STRANGER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 66));
 
 /// A session, with a payload that is protected or not.
 fn scene(payload: Option<Suite>) -> Scene {
@@ -322,7 +326,7 @@ fn a_flood_of_pieces_drives_out_itself_only() {
     };
     let waiting = Packet { payload: message, ..answer.clone() }.bytes();
     let before = scene.network.books(NodeId(1));
-    scene.network.inject(NodeId(1), fairway_sim::fabric::NEXT, waiting);
+    scene.network.inject(NodeId(1), NEXT, waiting);
     for id in 0..2000 {
         let flood = forged(&mut scene, ports, piece(id, 0, true), &[1; 1368]);
         scene.inject(flood);
@@ -332,7 +336,7 @@ fn a_flood_of_pieces_drives_out_itself_only() {
     let header = HeaderTlvs { fragment: Some(piece(1, 16, false)), ..back.header() };
     let message = back.seal(&header, &PayloadTlvs::default(), &[2; 16], scene.unix());
     let rest = Packet { payload: message, ..answer }.bytes();
-    scene.network.inject(NodeId(1), fairway_sim::fabric::NEXT, rest);
+    scene.network.inject(NodeId(1), NEXT, rest);
     scene.network.run(30);
     let got = scene.network.receive(scene.client);
     assert_eq!(got.len(), 1, "{:?}", scene.network.books(NodeId(1)).dropped_since(&before));
@@ -382,6 +386,36 @@ fn a_piece_of_one_session_completes_nothing_in_another() {
         }
         scene.assert_alive(5000);
         scene.assert_alive(5001);
+    }
+}
+
+/// Somebody who sees a session between routers says that its packets are too big for anything.
+#[test]
+fn a_forged_mtu_costs_pieces_and_nothing_else() {
+    for suite in [None, Some(Suite::Aes256Gcm)] {
+        let mut scene = scene(suite);
+        let seen = scene.intercept(&scene.request(5000));
+        let strange = {
+            let packet = Packet::read(&seen).unwrap();
+            Packet { source: (packet.source.ip(), 1).into(), ..packet }.bytes()
+        };
+        let forge =
+            |about: &[u8], mtu: u16| IcmpError::bytes(STRANGER, about, &ErrorRepr::too_big(Version::V4, mtu));
+        scene.expect_nothing_but(&[(0, DropReason::IcmpErrorUnmatched, 1)], |scene| {
+            scene.network.inject(NodeId(0), NEXT, forge(&strange, 100));
+        });
+        assert_eq!(scene.counter(0, Counter::PathMtusLowered), 0);
+        for mtu in [0, 68, 100, 1200, 9000] {
+            scene.expect(&[], |scene| scene.network.inject(NodeId(0), NEXT, forge(&seen, mtu)));
+            scene.network.receive(scene.client);
+            assert_datagram_crosses(&mut scene, 500 + u32::from(mtu));
+            scene.assert_alive(5000);
+        }
+        assert_eq!(scene.counter(0, Counter::PathMtusLowered), 1);
+        let seen = scene.seen.borrow();
+        let longest =
+            seen.iter().filter(|(node, _)| *node == NodeId(0)).map(|(_, packet)| packet.len()).max();
+        assert!((570..=576).contains(&longest.unwrap()), "{longest:?}");
     }
 }
 

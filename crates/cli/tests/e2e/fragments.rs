@@ -10,6 +10,9 @@ use crate::lab::{Lab, poll};
 use crate::pcap::Capture;
 use crate::programs::{iperf, ping};
 
+/// Several workers, where a test wants them: fragments meet at one, their session may be another's.
+const WORKERS: [(&str, u8); 3] = [("branch", 2), ("transit", 3), ("dc", 4)];
+
 /// Pings of a size, of which none may be lost.
 #[track_caller]
 fn large_ping(lab: &Lab, to: &str, size: u32) {
@@ -36,9 +39,9 @@ fn large_datagrams(lab: &Lab, to: &str) {
 
 #[test]
 fn large_datagrams_cross_every_fabric() {
-    for (routers, family) in [(1, 4), (2, 6), (3, 4)] {
-        let fabric = Fabric::new(routers).waypoints(family);
-        let Some(lab) = fabric.raise(&format!("large-{routers}")) else { return };
+    for (routers, family, workers) in [(1, 4, 0), (2, 6, 0), (3, 4, 0), (3, 6, 3)] {
+        let fabric = Fabric::new(routers).waypoints(family).workers(&WORKERS[..workers]);
+        let Some(lab) = fabric.raise(&format!("large-{routers}-{workers}")) else { return };
         let before = lab.drops();
         for to in SERVER {
             ping(&lab, to);

@@ -18,6 +18,7 @@ mod fragments;
 mod icmp;
 mod impaired;
 mod lab;
+mod many;
 mod matrix;
 mod offloads;
 mod operator;

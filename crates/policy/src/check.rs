@@ -1,7 +1,7 @@
 //! Whether a model keeps what it promises: references that exist, names that are unique.
 
-use fairway_types::ServiceId;
 use fairway_types::model::{RouteTarget, RouterModel};
+use fairway_types::{InterfaceId, ServiceId};
 
 use crate::error::CompileError;
 
@@ -22,7 +22,7 @@ fn check_counts(model: &RouterModel) -> Result<(), CompileError> {
         ("services", model.services.len(), SERVICE_LIMIT),
         ("service-routes", model.routes.len(), u32::MAX as usize),
         ("tenants", model.tenants.len(), SHORT_LIMIT),
-        ("interfaces", model.interfaces.len(), SHORT_LIMIT),
+        ("interfaces", model.interfaces.len(), InterfaceId::COUNT),
         ("peers", model.peers.len(), SHORT_LIMIT),
         ("peer paths", model.paths.len(), SHORT_LIMIT),
         ("security policies", model.security.len(), SHORT_LIMIT),

@@ -108,7 +108,7 @@ pub struct Engine {
     /// Decrypted payload section of the packet in hand.
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
-    segment: Option<Box<Slot>>,
+    pub(crate) segment: Option<Box<Slot>>,
 }
 
 impl Engine {
@@ -190,7 +190,11 @@ impl Engine {
         for group in received.chunks_mut(GROUP) {
             let arrivals = self.approach(group);
             for (packet, arrival) in group.iter_mut().zip(&arrivals) {
+                let before = outlet.len();
                 packet.verdict = self.receive(now, packet, arrival, &mut outlet);
+                if outlet.len() > before {
+                    self.turn_emitted(now, before, &mut outlet);
+                }
             }
             self.account(group);
         }
@@ -271,7 +275,13 @@ impl Engine {
             Some((index, side)) => self.established(now, index, side, packet, parsed, outlet),
             None => self.unknown(now, &key, packet, parsed, outlet),
         };
-        result.unwrap_or_else(|reason| self.drop_packet(now, packet, Some(key), reason))
+        match result {
+            Ok(Verdict::Forward(egress)) if egress.interface.is_hairpin() => {
+                self.turn_around(now, packet, egress.interface, outlet)
+            }
+            Ok(verdict) => verdict,
+            Err(reason) => self.drop_packet(now, packet, Some(key), reason),
+        }
     }
 
     /// A whole packet that was put together here takes the way of one that arrived.

@@ -69,7 +69,11 @@ impl Engine {
         if let Some(worker) = self.elsewhere(packet, key, parsed) {
             return Ok(Verdict::HandOver(worker));
         }
-        if self.snapshot.is_own_address(parsed.destination) && !self.is_host(packet.interface) {
+        if packet.interface.is_hairpin() {
+            return Err(DropReason::UnknownWaypoint);
+        }
+        let to_router = self.snapshot.is_own_address(parsed.destination) && !self.is_host(packet.interface);
+        if to_router && !self.asks_for_outside(key) {
             return self.waypoint_packet(now, packet, parsed, outlet);
         }
         self.first_packet(now, key, packet, parsed, outlet)

@@ -32,6 +32,7 @@ mod established;
 mod event;
 mod first;
 mod fragments;
+mod hairpin;
 mod handshake;
 mod headers;
 mod key;

@@ -314,7 +314,10 @@ impl Engine {
         // Both ends of an echo bear its identifier.
         let remote =
             if key.protocol.is_icmp() { End::new(key.remote.ip(key.ipv6), port) } else { key.remote };
-        Ok(FlowKey { local, remote, ..key })
+        // What goes to the address itself comes back by the other side of the interface.
+        let to_itself = remote.ip(key.ipv6) == address;
+        let interface = if to_itself { interface.hairpin() } else { interface };
+        Ok(FlowKey { local, remote, interface, ..key })
     }
 
     /// Gives back the port of a session that ended.

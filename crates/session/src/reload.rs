@@ -67,7 +67,8 @@ impl Renumbering {
     }
 
     fn interface(&self, old: InterfaceId) -> Option<InterfaceId> {
-        self.interfaces.get(old.index()).copied().flatten()
+        let new = self.interfaces.get(old.index()).copied().flatten()?;
+        Some(if old.is_hairpin() { new.hairpin() } else { new })
     }
 
     fn path(&self, old: PathId) -> Option<PathId> {
@@ -312,7 +313,7 @@ fn still_allowed(session: &Session, new: &Snapshot, renumbering: &Renumbering) -
         return None;
     };
     let responder = session.leg(Side::Responder);
-    let interface = renumbering.interface(responder.key.interface)?;
+    let interface = renumbering.interface(responder.key.interface)?.straight();
     if responder.hop.is_none() && !keeps_translation(session, new, interface) {
         return None;
     }

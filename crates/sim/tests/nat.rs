@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use fairway_sim::fabric::LAN;
+use fairway_sim::fabric::{GUEST, LAN};
 use fairway_sim::packet::{IcmpError, Packet};
-use fairway_sim::{Fabric, HostId, Network, NodeId};
-use fairway_types::{DropReason, PortRange, Suite};
+use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
+use fairway_types::{DropReason, PortRange, Suite, TenantId};
 use fairway_wire::icmp::ErrorRepr;
 use fairway_wire::ip::Version;
 
@@ -236,4 +236,132 @@ fn switching_it_ends_the_sessions_that_it_changes() {
     scene.network.run(100);
     let seen = scene.forward(0, &request);
     assert_eq!(seen[0].source, request.source);
+}
+
+fn one(packets: Vec<Vec<u8>>) -> Packet {
+    let [packet] = &packets[..] else { panic!("{} packets", packets.len()) };
+    Packet::read(packet).unwrap()
+}
+
+impl Scene {
+    /// A datagram from one client to the outside endpoint of the other, which has the same port.
+    fn punch(&mut self, from: usize, to: u16) -> Vec<Vec<u8>> {
+        let ports = [40_000, 40_001];
+        let packet = Packet::udp(
+            self.from([9, 8][from], ports[from]),
+            SocketAddr::new(self.outside(), to),
+            &[from as u8],
+        );
+        self.network.send(self.clients[from], packet.bytes());
+        self.network.run(80);
+        self.network.receive(self.clients[1 - from])
+    }
+}
+
+#[test]
+fn inside_hosts_meet_by_their_outside_addresses() {
+    every_shape(|mut scene| {
+        // As from outside: who was not talked to is not let in.
+        let before = scene.network.books(scene.last);
+        assert!(scene.punch(0, 40_001).is_empty());
+        assert_eq!(
+            scene.network.books(scene.last).dropped_since(&before),
+            [(DropReason::UnknownWaypoint, 1)]
+        );
+        for _ in 0..3 {
+            let heard = one(scene.punch(1, 40_000));
+            assert_eq!(heard.source, SocketAddr::new(scene.outside(), 40_001), "not who it is inside");
+            assert_eq!((heard.destination, &heard.payload[..]), (scene.from(9, 40_000), &[1][..]));
+            let heard = one(scene.punch(0, 40_001));
+            assert_eq!(heard.source, SocketAddr::new(scene.outside(), 40_000));
+            assert_eq!((heard.destination, &heard.payload[..]), (scene.from(8, 40_001), &[0][..]));
+        }
+        assert!(scene.network.receive(scene.server).is_empty(), "nothing of it goes out");
+        // An error about it finds the sender.
+        let version = if scene.ipv6 { Version::V6 } else { Version::V4 };
+        let heard = scene.punch(1, 40_000);
+        let issuer = scene.from(9, 0).ip();
+        let error = IcmpError::bytes(issuer, &heard[0], &ErrorRepr::port_unreachable(version));
+        scene.network.send(scene.clients[0], error);
+        scene.network.run(80);
+        let error = IcmpError::read(&scene.network.receive(scene.clients[1])[0]).unwrap();
+        assert_ne!(error.source, issuer);
+        assert_eq!(
+            (error.quoted_source, error.quoted_destination),
+            (scene.from(8, 40_001), SocketAddr::new(scene.outside(), 40_000))
+        );
+    });
+}
+
+/// The flows of two hosts that meet may belong to different workers.
+#[test]
+fn workers_hand_over_what_comes_back() {
+    for seed in 0..20 {
+        let mut scene = Scene::new(2, false, Some(Suite::Aes256Gcm));
+        let fabric = Fabric { source_nat: true, payload: Some(Suite::Aes256Gcm), ..Fabric::default() };
+        let mut network = Network::with_workers(Topology::chain(&fabric), seed, |_| 3);
+        scene.clients = [9, 8].map(|number| network.add_host(NodeId(0), LAN, &[host(false, 1, number)]));
+        scene.server = network.add_host(scene.last, LAN, &[host(false, 2, 9)]);
+        network.run(10_000);
+        scene.network = network;
+        assert!(scene.punch(0, 40_001).is_empty());
+        for _ in 0..3 {
+            assert_eq!(one(scene.punch(1, 40_000)).source, SocketAddr::new(scene.outside(), 40_001));
+            assert_eq!(one(scene.punch(0, 40_001)).source, SocketAddr::new(scene.outside(), 40_000));
+        }
+    }
+}
+
+#[test]
+fn nobody_outside_can_pretend_to_be_an_inside_host() {
+    let mut scene = Scene::new(2, false, None);
+    scene.punch(0, 40_001);
+    scene.punch(1, 40_000);
+    let outside = scene.outside();
+    let forged = Packet::udp(SocketAddr::new(outside, 40_001), SocketAddr::new(outside, 40_000), b"me");
+    assert!(scene.reverse(0, &forged).is_empty());
+    assert!(scene.network.receive(scene.clients[1]).is_empty());
+    // Nor is it a way to loop.
+    let own = Packet::udp(scene.from(9, 40_000), SocketAddr::new(outside, 40_000), b"me");
+    scene.network.send(scene.clients[0], own.bytes());
+    scene.network.run(80);
+    let heard = one(scene.network.receive(scene.clients[0]));
+    assert_eq!((heard.source, heard.destination), (SocketAddr::new(outside, 40_000), scene.from(9, 40_000)));
+}
+
+#[test]
+fn a_reload_keeps_hairpins_and_ends_them_with_the_address() {
+    let mut scene = Scene::new(2, false, None);
+    scene.punch(0, 40_001);
+    assert_eq!(scene.punch(1, 40_000).len(), 1);
+    for nat in [true, false] {
+        let fabric = Fabric { source_nat: nat, ..Fabric::default() };
+        let applied = scene.network.reload(scene.last, fabric.model(1));
+        assert_eq!((applied.kept, applied.removed), if nat { (2, 0) } else { (0, 2) });
+        if nat {
+            assert_eq!(scene.punch(0, 40_001).len(), 1);
+        }
+    }
+}
+
+/// A breakout router whose hosts are on another interface of its own.
+#[test]
+fn hosts_on_the_router_itself_meet_by_its_outside_address() {
+    let fabric = Fabric { routers: 1, source_nat: true, ..Fabric::default() };
+    let mut model = fabric.model(0);
+    let guest = model.services[0].access[0].clone();
+    model.services[0].access.push(fairway_types::model::Access { tenant: Some(TenantId(1)), ..guest });
+    let mut network = Network::new(fabric, 1);
+    network.reload(NodeId(0), model);
+    let clients = [9, 8].map(|number| network.add_host(NodeId(0), GUEST, &[host(false, 1, number)]));
+    let server = network.add_host(NodeId(0), LAN, &[host(false, 2, 9)]);
+    network.run(10_000);
+    let mut scene = Scene { network, clients, server, last: NodeId(0), ipv6: false };
+    assert!(scene.punch(0, 40_001).is_empty());
+    assert_eq!(one(scene.punch(1, 40_000)).source, SocketAddr::new(scene.outside(), 40_001));
+    assert_eq!(one(scene.punch(0, 40_001)).source, SocketAddr::new(scene.outside(), 40_000));
+    // Ports that are not of source NAT are the router's own.
+    let before = scene.network.books(NodeId(0));
+    assert!(scene.punch(0, 80).is_empty());
+    assert_eq!(scene.network.books(NodeId(0)).dropped_since(&before), [(DropReason::UnknownWaypoint, 1)]);
 }

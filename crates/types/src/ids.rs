@@ -6,6 +6,9 @@ use core::fmt;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $repr:ty) => {
+        id!($(#[$doc])* $name, $repr, <$repr>::MAX);
+    };
+    ($(#[$doc:meta])* $name:ident, $repr:ty, $mask:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub $repr);
@@ -14,7 +17,7 @@ macro_rules! id {
             /// The position in the model's list.
             #[must_use]
             pub const fn index(self) -> usize {
-                self.0 as usize
+                (self.0 & $mask) as usize
             }
         }
 
@@ -29,8 +32,39 @@ macro_rules! id {
 id!(
     /// A network-interface of this router. Stable across reloads while the interface keeps its
     /// name: the daemon assigns it, the configuration only names it.
-    InterfaceId, u16
+    ///
+    /// It also names the other side of the interface, where what was sent to the router's own address
+    /// of source NAT comes back ([`InterfaceId::hairpin`]). What arrives from the network never bears
+    /// that name, so nobody out there can pretend to be what comes back.
+    InterfaceId, u16, !HAIRPIN
 );
+
+/// The highest bit of an [`InterfaceId`].
+const HAIRPIN: u16 = 1 << 15;
+
+impl InterfaceId {
+    /// How many interfaces a router can have.
+    pub const COUNT: usize = HAIRPIN as usize;
+
+    /// The other side of the interface.
+    #[must_use]
+    pub const fn hairpin(self) -> Self {
+        Self(self.0 | HAIRPIN)
+    }
+
+    /// Whether this is the other side of an interface.
+    #[must_use]
+    pub const fn is_hairpin(self) -> bool {
+        self.0 & HAIRPIN != 0
+    }
+
+    /// The interface itself, whichever of its sides this is.
+    #[must_use]
+    pub const fn straight(self) -> Self {
+        Self(self.0 & !HAIRPIN)
+    }
+}
+
 id!(
     /// A tenant of the authority.
     TenantId, u16

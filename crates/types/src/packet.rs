@@ -393,6 +393,23 @@ impl Outlet<'_> {
     pub fn room(&self) -> usize {
         self.emitted.len() - *self.used
     }
+
+    /// How many packets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        *self.used
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self.used == 0
+    }
+
+    /// A packet that was emitted before.
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Slot> {
+        self.emitted.get_mut(..*self.used)?.get_mut(at)
+    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@
 //! | UDP to port 1280 | Fairway | `WaypointBfd` |
 //! | TCP or UDP to a port of the waypoint's range | Fairway | `WaypointPort` |
 //! | ICMP 3, 11, 12 or ICMPv6 1–4 quoting TCP or UDP from a waypoint and a port of its range, or UDP from its port 1280 | Fairway | `WaypointError` |
-//! | ICMP 0 or ICMPv6 129 to an address of source NAT, with an identifier that NAT gives out | Fairway | `NatEcho` |
-//! | an ICMP error quoting an echo from such an address, with such an identifier | Fairway | `WaypointError` |
+//! | ICMP 0 or ICMPv6 129 to an address of source NAT, with an identifier that NAT gives out | both | `NatEcho` |
+//! | an ICMP error quoting an echo from such an address, with such an identifier | both | `NatEcho` |
 //! | everything else | kernel | `Own` |
 //!
 //! [`classify`] is the same table in plain Rust; a test holds the program to it.

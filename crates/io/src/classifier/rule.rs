@@ -39,7 +39,8 @@ pub enum Rule {
     WaypointError = 10,
     /// A fragment other than the first, from a peer's waypoint to a waypoint.
     PeerFragment = 11,
-    /// An echo reply whose identifier source NAT gave out.
+    /// An echo reply with an identifier that source NAT gives out, or an error about such an echo. The
+    /// host may have chosen the same for a ping of its own, so the kernel has it, too.
     NatEcho = 12,
     /// ARP or neighbour discovery with a tag of Fairway's: the kernel has no device for it.
     TaggedLink = 13,
@@ -70,7 +71,8 @@ impl Rule {
     /// The lowest number of a row whose packets are Fairway's.
     pub(crate) const FIRST_TAKEN: u8 = Self::Forwarded as u8;
 
-    /// Whether the packet is Fairway's; otherwise it is the kernel's.
+    /// Whether the packet is Fairway's; otherwise it is the kernel's. Of [`Self::NatEcho`] both have a
+    /// copy.
     #[must_use]
     pub const fn is_taken(self) -> bool {
         self as u8 >= Self::FIRST_TAKEN
@@ -246,7 +248,7 @@ fn classify_error(icmp: &[u8], errors: &[u8], inner: fn(&[u8]) -> Inner<'_>, tab
     let quoted = if is_error { icmp.get(8..).and_then(inner) } else { None };
     let Some((source, protocol, transport)) = quoted else { return Rule::Own };
     if matches!((protocol, source), (1, IpAddr::V4(_)) | (58, IpAddr::V6(_))) {
-        return if tables.is_echo(source, transport) { Rule::WaypointError } else { Rule::Own };
+        return if tables.is_echo(source, transport) { Rule::NatEcho } else { Rule::Own };
     }
     let (Some(ports), Some(&[high, low, ..])) = (tables.waypoint(source), transport.first_chunk::<4>())
     else {

@@ -321,6 +321,10 @@ impl Engine {
     }
 
     fn tell_kernel(&mut self, key: &FlowKey, worker: Option<WorkerId>) {
+        // What comes back never passes the kernel.
+        if key.interface.is_hairpin() {
+            return;
+        }
         self.placements.push_back(Placement { interface: key.interface, tuple: key.tuple(), worker });
     }
 

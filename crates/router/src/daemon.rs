@@ -67,6 +67,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let in_force = InForce::first(wanted, sessions, loaded.warnings.clone());
     let (ended, stop) = (Stop::new()?, Stop::new()?);
     let (crew, workers) = start_workers(ports, loaded, clock, session_log, &ended)?;
+    fairway_crypto::scrub_stack();
     let notifier = Notifier::from_environment();
     let control = Control::new(options, files, crew, clock, notifier, in_force);
     let control = Arc::new(control);
@@ -163,7 +164,8 @@ fn engines(loaded: Loaded, clock: Clock, workers: u8) -> anyhow::Result<Vec<Engi
     (0..workers).map(engine).collect()
 }
 
-fn random<const LENGTH: usize>() -> anyhow::Result<[u8; LENGTH]> {
+/// Random bytes of the kernel.
+pub(crate) fn random<const LENGTH: usize>() -> anyhow::Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
     Ok(bytes)

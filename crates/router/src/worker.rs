@@ -92,6 +92,8 @@ impl Core {
 
     /// Runs until told to stop, or the ports fail.
     pub(crate) fn run(mut self, tasks: &Receiver<Task>) -> anyhow::Result<()> {
+        // It came here from another thread, by value.
+        self.engine.reseed(&zeroize::Zeroizing::new(crate::daemon::random()?));
         let mut waiting = false;
         while !self.stopping {
             let timeout = if waiting { Duration::ZERO } else { self.timeout() };

@@ -163,10 +163,16 @@ impl Engine {
         // Whoever gets hold of the generator later must not be able to draw this secret again.
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         self.rng.fill_bytes(seed.as_mut_slice());
-        self.rng = ChaCha12Rng::from_seed(*seed);
+        self.reseed(&seed);
         Protection::ingress(suite, adaptive, &random, self.worker().0, now)
             .map(Some)
             .map_err(|_| DropReason::SessionKeysFailed)
+    }
+
+    /// Starts the generator of random numbers anew. An engine that was moved since it was made has left
+    /// copies of its generator behind, which then are worth nothing.
+    pub fn reseed(&mut self, seed: &[u8; 32]) {
+        self.rng = ChaCha12Rng::from_seed(*seed);
     }
 
     /// Whether payload of a service's sessions is protected.

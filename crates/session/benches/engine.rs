@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use fairway_session::Engine;
 use fairway_types::model::{Quota, Quotas};
 use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
+use fairway_wire::fragment::Cut;
 use fairway_wire::protocol::{TCP, UDP};
 
 use support::packets::{Template, templates};
@@ -328,6 +329,75 @@ fn both_ends(pair: &mut Pair, effort: &Effort, sessions: u32, payload: &[u8]) ->
     rounds
 }
 
+/// Datagrams that do not fit their link, sealed: in pieces to the egress, which puts them together; what
+/// came in fragments leaves in fragments. Nanoseconds a datagram.
+fn in_parts(effort: &Effort, report: &mut Report) {
+    const AT_ONCE: usize = 16;
+    let mut pair = Pair::with(HOT, true, Some(Suite::Aes256Gcm));
+    pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
+    for length in [1472, 4000] {
+        let payload = vec![0x55; length];
+        let flows = templates(0..256, UDP, &payload);
+        let (mut sent, mut got) = (Vec::new(), Vec::new());
+        for number in 0..=effort.rounds {
+            let mut rounds = [Round::default(), Round::default()];
+            for (chunk, id) in flows.chunks(AT_ONCE).cycle().zip(0..(effort.packets / 64 / AT_ONCE) as u32) {
+                let whole: Vec<_> = chunk.iter().map(|flow| flow.packet(&payload)).collect();
+                let fragments: Vec<_> = whole.iter().flat_map(|packet| fragments(packet, id)).collect();
+                let Pair { ingress, egress, now, batch, .. } = &mut pair;
+                now.mono = now.mono + Duration::from_micros(1);
+                let pieces = parts(ingress, *now, batch, LAN, &fragments, &mut rounds[0]);
+                let delivered = parts(egress, *now, batch, WAN, &pieces, &mut rounds[1]);
+                assert_eq!(delivered.len(), fragments.len());
+                rounds.iter_mut().for_each(|round| round.batches.last_mut().unwrap().1 = AT_ONCE);
+            }
+            // The first round warms up.
+            if number > 0 {
+                let [at_ingress, at_egress] = rounds;
+                sent.push(at_ingress);
+                got.push(at_egress);
+            }
+        }
+        let name = if length == 1472 {
+            "UDP 1472 B, two pieces"
+        } else {
+            "UDP 4000 B, three fragments, three pieces"
+        };
+        report.add_packets(&format!("{name}, ingress"), None, sent);
+        report.add_packets(&format!("{name}, egress"), None, got);
+    }
+}
+
+/// A packet as its host sends it on a link with an MTU of 1500 bytes.
+fn fragments(packet: &[u8], id: u32) -> Vec<Vec<u8>> {
+    if packet.len() <= 1500 {
+        return vec![packet.to_vec()];
+    }
+    let cut = Cut::new(packet, 1500, id).unwrap();
+    let emit = |number| {
+        let mut out = vec![0; 1500];
+        let length = cut.emit(number, &mut out).unwrap();
+        out.truncate(length);
+        out
+    };
+    (0..cut.count()).map(emit).collect()
+}
+
+/// Lets an engine process packets; all that it sends.
+fn parts(
+    engine: &mut Engine,
+    now: Now,
+    batch: &mut Batch,
+    interface: InterfaceId,
+    packets: &[Vec<u8>],
+    round: &mut Round,
+) -> Vec<Vec<u8>> {
+    support::fill(batch, interface, packets);
+    round.time(engine, now, batch);
+    let all = batch.emitted().iter().chain(batch.received());
+    all.filter(|slot| support::is_forwarded(slot)).map(|slot| slot.packet.bytes().to_vec()).collect()
+}
+
 /// As many sessions as a router is asked to hold.
 fn many(effort: &Effort, report: &mut Report) {
     let flows = effort.many;
@@ -455,6 +525,7 @@ fn main() {
         first_packets(encrypt, &effort, &mut report);
     }
     protected(&effort, &mut report);
+    in_parts(&effort, &mut report);
     refused(&effort, &mut report);
     all_at_once(&effort, &mut report);
     many(&effort, &mut report);

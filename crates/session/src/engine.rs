@@ -24,7 +24,7 @@ use rand_core::{RngCore, SeedableRng};
 use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
-use crate::fragments::Store;
+use crate::fragments::{PathMtus, Store};
 use crate::handshake::Phase;
 use crate::key::FlowKey;
 use crate::limits::{Ledger, Openings};
@@ -101,6 +101,8 @@ pub struct Engine {
     announcements: BinaryHeap<Reverse<(Time, Index, u8)>>,
     /// Sessions whose next router restarted and has to be told anew.
     pub(crate) restarts: VecDeque<Index>,
+    /// What paths carry that carry less than their links.
+    pub(crate) path_mtus: PathMtus,
     /// Packets of which only parts are here.
     pub(crate) fragments: Store,
     /// Names the packet that was last sent in pieces.
@@ -170,6 +172,7 @@ impl Engine {
             holds: Holds::default(),
             started_unix: now.unix,
             next_fragment_id: rng.next_u32(),
+            path_mtus: PathMtus::default(),
             fragments: Store::default(),
             rng,
             counters: Counters::default(),

@@ -87,11 +87,13 @@ impl Engine {
         if packet.gso.is_some() && splits {
             return self.process_segments(now, packet, outlet);
         }
-        let fit = self.check_size(now, index, side, packet, parsed, outlet)?;
+        let mtu = self.way_mtu(now.mono, to.interface, path);
+        let fit = self.check_size(now, index, side, packet, parsed, mtu, outlet)?;
         if packet.gso.is_some() && fit == Fit::Parts {
             return self.process_segments(now, packet, outlet);
         }
-        let identity = Identity::of(packet);
+        // Only a piece can say that the packet may be cut again.
+        let in_parts = (fit == Fit::Parts || packet.fragmented).then(|| Identity::of(packet));
         let bytes = packet.packet.len() as u64;
         if syn {
             self.clamp_native(index, packet, parsed);
@@ -108,26 +110,23 @@ impl Engine {
             complete_checksum(packet.packet.bytes_mut(), transport, &to);
             packet.checksum = Checksum::Valid;
         }
-        let way = Way { to: &to, egress: Egress { interface: to.interface, next_hop } };
-        let too_long =
-            packet.gso.is_none() && packet.packet.len() > self.way_mtu(now.mono, to.interface, path);
-        // Only a piece can say that the packet may be cut again.
-        let in_pieces = path.filter(|_| too_long || packet.fragmented);
-        if let Some(path) = in_pieces {
-            let out = side.other();
-            self.send_pieces(now, index, out, path, attach, identity, packet, way, outlet)?;
-        } else if let Some(path) = path {
+        let egress = Egress { interface: to.interface, next_hop };
+        let sent = match in_parts {
+            Some(identity) => {
+                let way = Way { out: side.other(), path, to: &to, egress, mtu };
+                self.send_in_parts(now, index, &way, attach, identity, packet, outlet)?
+            }
+            None => false,
+        };
+        if let Some(path) = path.filter(|_| !sent) {
             self.tell(now, index, side.other(), path, attach, packet, outlet)?;
-        } else if too_long {
-            self.send_fragments(identity, packet, way, outlet)?;
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
             leg.packets += packet.gso.map_or(1, |gso| segments(parsed, gso.size));
             leg.bytes += bytes;
         }
-        let in_parts = too_long || in_pieces.is_some();
-        Ok(if in_parts { Verdict::Consumed } else { Verdict::Forward(way.egress) })
+        Ok(if sent { Verdict::Consumed } else { Verdict::Forward(egress) })
     }
 
     /// Opens the payload of a packet where it is sealed, and reads the packet anew.

@@ -3,7 +3,6 @@
 use fairway_types::model::{PeerPath, RouterModel};
 use fairway_types::{PathId, Protocol, Time};
 
-use crate::fragments::PathMtu;
 use crate::liveness::Liveness;
 use crate::ports::PortPool;
 
@@ -12,8 +11,6 @@ pub(crate) struct Path {
     pub(crate) liveness: Liveness,
     tcp: PortPool,
     udp: PortPool,
-    /// What was heard of its MTU.
-    pub(crate) mtu: Option<PathMtu>,
     /// When it was last reported that no ports were left.
     pub(crate) reported: Option<Time>,
     /// When no session on it was found that could give way to a new one.
@@ -54,7 +51,6 @@ impl Path {
             liveness: Liveness::Unknown,
             tcp: pool(start),
             udp: pool(start ^ 1),
-            mtu: None,
             reported: None,
             fruitless: None,
             published: None,

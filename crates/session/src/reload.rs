@@ -125,6 +125,7 @@ impl Engine {
         let mut outlet = batch.outlet();
         let renumbering = Renumbering::between(self.snapshot.model(), snapshot.model());
         let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
+        self.path_mtus.clear();
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
         if self.shard.leads() {

@@ -4,6 +4,7 @@
 //! for ten minutes, nothing else: below the least MTU of IPv6, or 576 bytes of IPv4, nobody is believed.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use fairway_types::{Counter, InterfaceId, Now, PathId, Time};
 use fairway_wire::icmp::ErrorRepr;
@@ -21,26 +22,38 @@ const BELIEVED: Duration = Duration::from_secs(600);
 /// What every IPv4 host takes (RFC 791, section 3.1); no smaller MTU is believed.
 const LEAST_V4: usize = 576;
 
-/// What was heard of the MTU of a path.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PathMtu {
+/// What was heard of the MTUs of paths: mostly nothing.
+#[derive(Default)]
+pub(crate) struct PathMtus(BTreeMap<PathId, PathMtu>);
+
+#[derive(Clone, Copy)]
+struct PathMtu {
     mtu: usize,
     since: Time,
 }
 
-impl PathMtu {
-    /// The MTU, while it is believed.
-    fn at(self, now: Time) -> Option<usize> {
-        (now.since(self.since) < BELIEVED).then_some(self.mtu)
+impl PathMtus {
+    /// What a path carries, while it is believed.
+    #[cold]
+    fn at(&self, now: Time, path: PathId) -> Option<usize> {
+        self.0.get(&path).filter(|heard| now.since(heard.since) < BELIEVED).map(|heard| heard.mtu)
+    }
+
+    /// Forgets all: paths are numbered anew.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
 impl Engine {
     /// The longest packet that may leave by an interface and, if it leads there, on a path.
+    #[inline]
     pub(crate) fn way_mtu(&self, now: Time, interface: InterfaceId, path: Option<PathId>) -> usize {
         let mtu = self.mtu(interface);
-        let heard = path.and_then(|path| self.paths.get(path.index())?.mtu?.at(now));
-        heard.map_or(mtu, |heard| heard.min(mtu))
+        if self.path_mtus.0.is_empty() {
+            return mtu;
+        }
+        path.and_then(|path| self.path_mtus.at(now, path)).map_or(mtu, |heard| heard.min(mtu))
     }
 
     /// An error of the network about a packet that left by the leg of `side`. If it says that the path
@@ -73,8 +86,8 @@ impl Engine {
         if mtu < known {
             self.counters.increment(Counter::PathMtusLowered);
         }
-        if let Some(path) = self.paths.get_mut(path.index()).filter(|_| mtu <= known) {
-            path.mtu = Some(PathMtu { mtu, since: now.mono });
+        if mtu <= known {
+            self.path_mtus.0.insert(path, PathMtu { mtu, since: now.mono });
         }
         Some(ErrorRepr::too_big(error.version, u16::try_from(arrived).unwrap_or(u16::MAX)))
     }

@@ -22,13 +22,14 @@ use crate::key::FlowKey;
 use crate::session::Side;
 use crate::table::Index;
 
-pub(crate) use heard::PathMtu;
+pub(crate) use heard::PathMtus;
 pub(crate) use send::{Fit, Identity, Way};
 pub(crate) use store::Store;
 use store::{Name, Outcome, Part, Whole};
 
 impl Engine {
     /// A fragment of an IP packet.
+    #[cold]
     pub(crate) fn fragment(
         &mut self,
         now: Now,

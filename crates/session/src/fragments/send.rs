@@ -51,15 +51,21 @@ impl Identity {
 }
 
 /// Where parts of a packet go.
-#[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
+    pub(crate) out: Side,
+    /// The path, if it leads to a peer.
+    pub(crate) path: Option<PathId>,
     pub(crate) to: &'a FlowKey,
     pub(crate) egress: Egress,
+    pub(crate) mtu: usize,
 }
 
 impl Engine {
-    /// Whether a packet that arrived on the leg of `side` fits the link it leaves by. If it is too long
-    /// even without what routers add, and its source does not let it be cut, its source is told.
+    /// Whether a packet that arrived on the leg of `side` fits `mtu`, that of the way it leaves by. If it
+    /// is too long even without what routers add, and its source does not let it be cut, its source is
+    /// told.
+    #[expect(clippy::too_many_arguments, reason = "the packet, its session, and the limit")]
+    #[inline]
     pub(crate) fn check_size(
         &mut self,
         now: Now,
@@ -67,6 +73,7 @@ impl Engine {
         side: Side,
         packet: &Slot,
         parsed: &Parsed,
+        mtu: usize,
         outlet: &mut Outlet<'_>,
     ) -> Result<Fit, DropReason> {
         let Some(session) = self.table.get(index) else { return Ok(Fit::Whole) };
@@ -75,18 +82,33 @@ impl Engine {
         let inner = overhead(&from.key, session);
         // What was opened here has lost its growth already.
         let outer = overhead(&to.key, session) + if from.hop.is_none() { growth } else { 0 };
-        let mtu = self.way_mtu(now.mono, to.key.interface, to.hop.map(|hop| hop.path));
-        let arrived = match packet.gso {
-            Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
-            None => packet.packet.len(),
-        };
-        if (arrived + outer).saturating_sub(inner) <= mtu {
+        if (arriving(packet, parsed) + outer).saturating_sub(inner) <= mtu {
             return Ok(Fit::Whole);
         }
+        self.judge_size(now, index, side, packet, parsed, mtu, outlet)
+    }
+
+    /// What becomes of a packet that does not fit as it is.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the packet, its session, and the limit")]
+    fn judge_size(
+        &mut self,
+        now: Now,
+        index: Index,
+        side: Side,
+        packet: &Slot,
+        parsed: &Parsed,
+        mtu: usize,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Fit, DropReason> {
+        let Some(session) = self.table.get(index) else { return Ok(Fit::Whole) };
+        let (from, to) = (session.leg(side), session.leg(side.other()));
+        let growth = self.vault.get(session.protection).map_or(0, |protection| protection.growth(side));
+        let inner = overhead(&from.key, session);
         let plain = headers::ip_len(session.original.ipv6);
         let grown = if from.hop.is_some() { growth } else { 0 };
         let still_grown = if to.hop.is_some() { grown } else { 0 };
-        let original = (arrived + plain).saturating_sub(inner + still_grown);
+        let original = (arriving(packet, parsed) + plain).saturating_sub(inner + still_grown);
         // Every link carries IPv6 packets of this length, if need be in parts (RFC 8200, section 5).
         let due = if session.original.ipv6 { least_mtu(Version::V6) } else { 0 };
         let only_ours = to.hop.is_some() && original <= mtu.max(due);
@@ -99,19 +121,46 @@ impl Engine {
         Err(DropReason::TooBig)
     }
 
-    /// Sends a packet that was rewritten for its leg in pieces, each with metadata of its own. What the
-    /// next router is to be told of the session goes ahead.
+    /// Sends a packet that was rewritten for its leg in parts, if it is too long or has to say that it may
+    /// be cut again. Says whether it was.
+    #[cold]
     #[expect(clippy::too_many_arguments, reason = "the packet, its session and its way")]
-    pub(crate) fn send_pieces(
+    pub(crate) fn send_in_parts(
         &mut self,
         now: Now,
         index: Index,
-        out: Side,
+        way: &Way<'_>,
+        attach: Attach,
+        identity: Identity,
+        packet: &mut Slot,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<bool, DropReason> {
+        let too_long = packet.packet.len() > way.mtu;
+        match way.path {
+            Some(path) if too_long || packet.fragmented => {
+                self.send_pieces(now, index, path, way, attach, identity, packet, outlet)?;
+                Ok(true)
+            }
+            None if too_long => {
+                self.send_fragments(way, identity, packet, outlet)?;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// Sends a packet that was rewritten for its leg in pieces, each with metadata of its own. What the
+    /// next router is to be told of the session goes ahead.
+    #[expect(clippy::too_many_arguments, reason = "the packet, its session and its way")]
+    fn send_pieces(
+        &mut self,
+        now: Now,
+        index: Index,
         path: PathId,
+        way: &Way<'_>,
         attach: Attach,
         identity: Identity,
         packet: &Slot,
-        way: Way<'_>,
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
         let bytes = packet.packet.bytes();
@@ -121,15 +170,14 @@ impl Engine {
             return Err(DropReason::BadChecksum);
         }
         let (head, body) = bytes.split_at_checked(payload).ok_or(DropReason::MalformedTransport)?;
-        let mtu = self.way_mtu(now.mono, way.to.interface, Some(path));
-        let room = mtu.min(LONGEST).saturating_sub(payload + PIECE_OVERHEAD);
+        let room = way.mtu.min(LONGEST).saturating_sub(payload + PIECE_OVERHEAD);
         let size = room & !7;
         if size == 0 || body.is_empty() || body.len().div_ceil(size) > MOST_PARTS {
             return Err(DropReason::TooBig);
         }
         if attach != Attach::Nothing {
             self.counters.increment(Counter::MetadataSentAhead);
-            self.send_keep_alive(now, index, out, outlet);
+            self.send_keep_alive(now, index, way.out, outlet);
         }
         let count = body.len().div_ceil(size);
         if outlet.room() < count {
@@ -169,11 +217,11 @@ impl Engine {
     }
 
     /// Sends a packet that was rewritten for its leg to its host in IP fragments.
-    pub(crate) fn send_fragments(
+    fn send_fragments(
         &mut self,
+        way: &Way<'_>,
         identity: Identity,
         packet: &mut Slot,
-        way: Way<'_>,
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
         if packet.checksum == Checksum::Partial {
@@ -185,8 +233,7 @@ impl Engine {
             0 => self.rng.next_u32() | 1,
             id => u32::from(id),
         };
-        let mtu = self.mtu(way.to.interface).min(LONGEST);
-        let cut = Cut::new(packet.packet.bytes(), mtu, id).ok_or(DropReason::TooBig)?;
+        let cut = Cut::new(packet.packet.bytes(), way.mtu.min(LONGEST), id).ok_or(DropReason::TooBig)?;
         if outlet.room() < cut.count() {
             return Err(DropReason::OutputFull);
         }
@@ -204,5 +251,14 @@ impl Engine {
         }
         self.counters.increment(Counter::PacketsFragmented);
         Ok(())
+    }
+}
+
+/// The length of a packet as it arrived, or of the longest one that a super-packet stands for.
+#[inline]
+fn arriving(packet: &Slot, parsed: &Parsed) -> usize {
+    match packet.gso {
+        Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
+        None => packet.packet.len(),
     }
 }

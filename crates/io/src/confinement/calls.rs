@@ -210,6 +210,17 @@ pub(super) fn rules(program: Program) -> Vec<Rule> {
         Rule::AllowIf(libc::SYS_openat, 2, open),
         Rule::AllowIf(libc::SYS_clone, 0, A_THREAD),
         Rule::AllowIf(libc::SYS_prctl, 0, Test::Among(&[libc::PR_SET_NAME as u32, libc::PR_SET_VMA as u32])),
+        Rule::AllowIf(
+            libc::SYS_fcntl,
+            1,
+            Test::Among(&[
+                libc::F_GETFD as u32,
+                libc::F_SETFD as u32,
+                libc::F_GETFL as u32,
+                libc::F_SETFL as u32,
+                libc::F_DUPFD_CLOEXEC as u32,
+            ]),
+        ),
         // abort(3), of this process.
         Rule::AllowIf(libc::SYS_tgkill, 0, Test::Is(std::process::id())),
     ]);
@@ -228,17 +239,6 @@ pub(super) fn rules(program: Program) -> Vec<Rule> {
                     libc::SIOCGIFINDEX as u32,
                     libc::TUNSETIFF as u32,
                     libc::TUNSETOFFLOAD as u32,
-                ]),
-            ),
-            Rule::AllowIf(
-                libc::SYS_fcntl,
-                1,
-                Test::Among(&[
-                    libc::F_GETFD as u32,
-                    libc::F_SETFD as u32,
-                    libc::F_GETFL as u32,
-                    libc::F_SETFL as u32,
-                    libc::F_DUPFD_CLOEXEC as u32,
                 ]),
             ),
         ]);

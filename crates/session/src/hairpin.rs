@@ -47,8 +47,7 @@ impl Engine {
             return Verdict::Drop(DropReason::RouteLoop);
         }
         packet.interface = side;
-        let arrival = self.arrival(packet);
-        self.receive(now, packet, &arrival, outlet)
+        self.arrived(now, packet, outlet)
     }
 
     /// The same for packets of this router's own making: errors about such packets.

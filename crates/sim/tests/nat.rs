@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use fairway_sim::fabric::{GUEST, LAN};
 use fairway_sim::packet::{IcmpError, Packet};
 use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
-use fairway_types::{DropReason, PortRange, Suite, TenantId};
+use fairway_types::{Counter, DropReason, PortRange, Suite, TenantId};
 use fairway_wire::icmp::ErrorRepr;
 use fairway_wire::ip::Version;
 
@@ -296,6 +296,7 @@ fn inside_hosts_meet_by_their_outside_addresses() {
 /// The flows of two hosts that meet may belong to different workers.
 #[test]
 fn workers_hand_over_what_comes_back() {
+    let mut handed_over = 0;
     for seed in 0..20 {
         let mut scene = Scene::new(2, false, Some(Suite::Aes256Gcm));
         let fabric = Fabric { source_nat: true, payload: Some(Suite::Aes256Gcm), ..Fabric::default() };
@@ -309,7 +310,10 @@ fn workers_hand_over_what_comes_back() {
             assert_eq!(one(scene.punch(1, 40_000)).source, SocketAddr::new(scene.outside(), 40_001));
             assert_eq!(one(scene.punch(0, 40_001)).source, SocketAddr::new(scene.outside(), 40_000));
         }
+        let engines = scene.network.engines(scene.last).iter();
+        handed_over += engines.map(|e| e.counters().value(Counter::PacketsHandedOver)).sum::<u64>();
     }
+    assert!(handed_over > 0);
 }
 
 #[test]

@@ -143,6 +143,28 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Lets everything past the device's own filters while the socket is bound to it: those of network
+    /// cards know only the tags and groups that the kernel itself uses.
+    fn lift_filters(&self, ifindex: u32) -> io::Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: ifindex as i32,
+            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        // SAFETY: the option takes a packet_mreq; it is live for the call and its size is passed.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const request).cast(),
+                size_of::<libc::packet_mreq>() as libc::socklen_t,
+            )
+        };
+        check(result).map(drop)
+    }
+
     /// Attaches a filter that accepts nothing.
     fn refuse_all(&self) -> io::Result<()> {
         let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
@@ -205,6 +227,9 @@ impl Socket {
     }
 
     fn bind(&self, ifindex: u32) -> io::Result<()> {
+        if self.tags {
+            self.lift_filters(ifindex)?;
+        }
         // SAFETY: sockaddr_ll is plain data; all zero is a valid value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;

@@ -143,6 +143,9 @@ fn hosts_of_two_vlans_on_one_trunk_reach_each_other_and_the_router() {
     // Who was asked first knows who asked.
     let answered: u64 = before.iter().map(|status| status.statistics.link.answered).sum();
     assert!(answered >= 2, "{before:?}");
+    // Network cards would keep tags and groups from the router that the kernel did not ask for.
+    let promiscuity = || bench.output("r", "ip -d link show trunk").contains("promiscuity 1");
+    assert!(promiscuity());
     // The kernel has none of these addresses.
     for own in ["10.77.1.1", "2001:db8:77:1::1"] {
         ping(&bench, "a", own, "");
@@ -152,6 +155,8 @@ fn hosts_of_two_vlans_on_one_trunk_reach_each_other_and_the_router() {
     assert_eq!(after[0].statistics.link.pings, before[0].statistics.link.pings + 20);
     assert_eq!(after[0].statistics.rx_packets, before[0].statistics.rx_packets, "not the engine's");
     assert!(counts(&forwarder, Rule::TaggedLink) > 0 && counts(&forwarder, Rule::TaggedOwn) > 0);
+    drop(forwarder);
+    assert!(!promiscuity());
 }
 
 #[test]

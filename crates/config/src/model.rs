@@ -230,6 +230,7 @@ impl<'a> Builder<'a> {
                 .collect(),
             mtu: interface.mtu,
             source_nat: interface.source_nat,
+            host_ports: Vec::new(),
             denied: denied(interface.denied_response),
             origin: interface_path(&self.router.name, &node.name, &device.name, &interface.name),
         });
@@ -250,6 +251,7 @@ impl<'a> Builder<'a> {
                 .collect(),
             mtu: None,
             source_nat: false,
+            host_ports: Vec::new(),
             denied: denied(host.denied_response),
             origin: path::entry(&router, "host-interface", &[("name", &host.name)]),
         });

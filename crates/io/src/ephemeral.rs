@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use fairway_types::PortRange;
+use fairway_types::{PortRange, Protocol};
 use tracing::{info, warn};
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -138,22 +138,40 @@ fn largest_gap(waypoints: &[PortRange]) -> Option<PortRange> {
 /// Says which of the host's own sockets use ports that belong to waypoints. They go on working on
 /// addresses that are no waypoints.
 pub(crate) fn warn_of_bound_sockets(waypoints: &[PortRange]) {
-    for (protocol, path) in [
-        ("tcp", "/proc/thread-self/net/tcp"),
-        ("tcp6", "/proc/thread-self/net/tcp6"),
-        ("udp", "/proc/thread-self/net/udp"),
-        ("udp6", "/proc/thread-self/net/udp6"),
-    ] {
-        let Ok(text) = fs::read_to_string(path) else { continue };
-        for port in bound_ports(&text) {
-            if waypoints.iter().any(|range| range.contains(port)) {
-                warn!(
-                    protocol,
-                    port, "a socket of this host uses a waypoint port; on waypoints it gets no packets"
-                );
-            }
+    for (protocol, port) in sockets() {
+        if waypoints.iter().any(|range| range.contains(port)) {
+            warn!(%protocol, port, "a socket of this host uses a waypoint port; on waypoints it gets no packets");
         }
     }
+}
+
+/// The ports among those of source NAT that sockets of this host use now, at most 4096 of them. It reads
+/// tables of the kernel, which takes time on a busy host: not for a worker.
+#[must_use]
+pub fn host_ports() -> Vec<(Protocol, u16)> {
+    const MOST: usize = 4096;
+    let mut ports: Vec<_> = sockets().filter(|(_, port)| PortRange::SOURCE_NAT.contains(*port)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.len() > MOST {
+        warn!(ports = ports.len(), "more ports of this host's sockets than source NAT can leave alone");
+        ports.truncate(MOST);
+    }
+    ports
+}
+
+/// Protocol and local port of all sockets of this network namespace.
+fn sockets() -> impl Iterator<Item = (Protocol, u16)> {
+    let tables = [
+        (Protocol::TCP, "/proc/thread-self/net/tcp"),
+        (Protocol::TCP, "/proc/thread-self/net/tcp6"),
+        (Protocol::UDP, "/proc/thread-self/net/udp"),
+        (Protocol::UDP, "/proc/thread-self/net/udp6"),
+    ];
+    tables.into_iter().flat_map(|(protocol, path)| {
+        let table = fs::read_to_string(path).unwrap_or_default();
+        bound_ports(&table).into_iter().map(move |port| (protocol, port))
+    })
 }
 
 /// The local ports in a table of /proc/net, each once.

@@ -46,6 +46,7 @@ mod sys;
 pub use capabilities::{Capability, User, become_user, drop_capabilities, is_root};
 pub use capture::{CaptureHook, CaptureRecord, Direction, LinkType, PcapngWriter};
 pub use confinement::{Program, close_to_others, confine};
+pub use ephemeral::host_ports;
 pub use error::OpenError;
 pub use guard::{Released, release};
 pub use ports::Ports;

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use fairway_types::{DropReason, InterfaceId, IpNet, PortRange};
+use fairway_types::{DropReason, InterfaceId, IpNet, PortRange, Protocol};
 
 /// The longest device name Linux accepts, in bytes.
 pub const MAX_DEVICE_NAME: usize = 15;
@@ -34,6 +34,8 @@ pub struct PortSpec {
     pub waypoints: Vec<(IpAddr, PortRange)>,
     /// Addresses on the interface that source NAT gives to sessions; each is among the waypoints, too.
     pub nat: Vec<IpAddr>,
+    /// Ports on those addresses that stay the host's. Only where none of them is a waypoint of a path.
+    pub host_ports: Vec<(Protocol, u16)>,
     /// Where packets for next hops that are not on the link go, at most one for each family. Without
     /// one, the kernel's routes over the device decide.
     pub gateways: Vec<IpAddr>,
@@ -59,6 +61,7 @@ impl PortSpec {
             kind: PortKind::Ethernet,
             waypoints: Vec::new(),
             nat: Vec::new(),
+            host_ports: Vec::new(),
             gateways: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),

@@ -17,6 +17,22 @@ pub(crate) fn specs(snapshot: &Snapshot) -> Vec<PortSpec> {
         .collect()
 }
 
+/// Leaves ports to programs of the host that have them now, on addresses that source NAT shares with the
+/// host alone. Ports of waypoints are chosen by peers, too.
+pub(crate) fn leave_host_ports(model: &mut RouterModel) {
+    let RouterModel { interfaces, paths, .. } = model;
+    let mut sharing = interfaces.iter_mut().filter(|interface| interface.source_nat).peekable();
+    if sharing.peek().is_none() {
+        return;
+    }
+    let ports = fairway_io::host_ports();
+    for interface in sharing {
+        if !interface.nat_addresses().any(|address| paths.iter().any(|path| path.local == address)) {
+            interface.host_ports.clone_from(&ports);
+        }
+    }
+}
+
 fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec {
     let mut spec = match interface.kind {
         InterfaceKind::Host => {
@@ -33,6 +49,7 @@ fn spec(snapshot: &Snapshot, id: InterfaceId, interface: &Interface) -> PortSpec
     spec.vlan = interface.vlan;
     spec.mtu = interface.mtu;
     spec.waypoints = local_waypoints(snapshot.model(), id);
+    spec.host_ports.clone_from(&interface.host_ports);
     for address in interface.nat_addresses() {
         spec.waypoints.push((address, PortRange::SOURCE_NAT));
         spec.nat.push(address);

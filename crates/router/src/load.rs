@@ -52,7 +52,8 @@ fn load_all(files: &Files, config: &Path, name: &str) -> Result<Loaded, Vec<Faul
     let text = read_document(files, config).map_err(|fault| vec![fault])?;
     let authority = Authority::parse(&text).map_err(faults)?;
     let warnings = authority.warnings().iter().take(MAX_FAULTS).map(fault).collect();
-    let model = authority.router_model(name).map_err(faults)?;
+    let mut model = authority.router_model(name).map_err(faults)?;
+    interfaces::leave_host_ports(&mut model);
     drop(authority);
     let keys = read_keys(files, config, &model)?;
     check_keyring(&model, &keys).map_err(|fault| vec![fault])?;

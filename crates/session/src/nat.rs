@@ -8,7 +8,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use core::hash::BuildHasher;
 use fairway_types::model::Interface;
@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     address: IpAddr,
     protocol: Protocol,
     range: PortRange,
+    /// Those that the host uses itself.
+    host_ports: BTreeSet<u16>,
     by_port: HashMap<u16, Mapping, FixedState>,
     by_inside: HashMap<Inside, u16, FixedState>,
     resting: VecDeque<(Time, u16)>,
@@ -101,6 +103,7 @@ impl Pool {
             address,
             protocol,
             range,
+            host_ports: BTreeSet::new(),
             by_port: HashMap::with_hasher(hasher.clone()),
             by_inside: HashMap::with_hasher(hasher),
             resting: VecDeque::new(),
@@ -116,8 +119,8 @@ impl Pool {
     pub(crate) fn allocate(&mut self, now: Time, inside: Inside) -> Given {
         self.wake(now);
         let port = match self.by_inside.get(&inside) {
-            Some(&port) => port,
-            None => match self.free(inside.end.port()) {
+            Some(&port) if !self.host_ports.contains(&port) => port,
+            _ => match self.free(inside.end.port()) {
                 Some(port) => port,
                 None => {
                     self.refused += 1;
@@ -130,7 +133,7 @@ impl Pool {
         self.by_port.entry(port).or_insert(fresh).sessions += 1;
         self.peak = self.peak.max(self.used());
         self.given += 1;
-        let scarce = self.used() * 5 >= self.range.count() * 4;
+        let scarce = self.used() * 5 >= self.capacity() * 4;
         if scarce && !core::mem::replace(&mut self.warned, scarce) {
             return Given::Scarce(port);
         }
@@ -139,11 +142,12 @@ impl Pool {
 
     /// The wanted port if it is free, else the next one that is.
     fn free(&mut self, wanted: u16) -> Option<u16> {
-        let is_free = |pool: &Self, port| !pool.by_port.contains_key(&port);
+        let is_free =
+            |pool: &Self, port| !pool.by_port.contains_key(&port) && !pool.host_ports.contains(&port);
         if self.range.contains(wanted) && is_free(self, wanted) {
             return Some(wanted);
         }
-        if self.by_port.len() >= self.range.count() as usize {
+        if self.used() >= self.capacity() {
             return None;
         }
         for _ in 0..self.range.count() {
@@ -179,10 +183,13 @@ impl Pool {
             let rested = |mapping: &&Mapping| mapping.sessions == 0 && mapping.idle_since == since;
             if let Some(inside) = self.by_port.get(&port).filter(rested).map(|mapping| mapping.inside) {
                 self.by_port.remove(&port);
-                self.by_inside.remove(&inside);
+                // It has another one if the host took this.
+                if self.by_inside.get(&inside) == Some(&port) {
+                    self.by_inside.remove(&inside);
+                }
             }
         }
-        self.warned &= self.used() * 2 >= self.range.count();
+        self.warned &= self.used() * 2 >= self.capacity();
     }
 
     /// Follows tenants that are numbered anew; nobody takes up the ports of those that are gone.
@@ -197,6 +204,11 @@ impl Pool {
         }
     }
 
+    /// How many ports there are.
+    fn capacity(&self) -> u32 {
+        self.range.count().saturating_sub(self.host_ports.len() as u32)
+    }
+
     fn used(&self) -> u32 {
         self.by_port.len() as u32
     }
@@ -209,7 +221,7 @@ impl Pool {
             protocol: self.protocol,
             used: self.used() - idle,
             resting: idle,
-            capacity: self.range.count(),
+            capacity: self.capacity(),
             peak: self.peak,
             given: self.given,
             refused: self.refused,
@@ -233,7 +245,10 @@ impl Nat {
             for address in interface.nat_addresses() {
                 let icmp = if address.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMP };
                 for protocol in [Protocol::TCP, Protocol::UDP, icmp] {
-                    pools.push(Pool::new(id, address, protocol, secret));
+                    let mut pool = Pool::new(id, address, protocol, secret);
+                    let own = interface.host_ports.iter().filter(|(of, _)| *of == protocol);
+                    pool.host_ports = own.map(|&(_, port)| port).collect();
+                    pools.push(pool);
                 }
             }
         }
@@ -264,6 +279,7 @@ impl Nat {
             if let Some(place) = self.pools.iter().position(same) {
                 let mut old = self.pools.swap_remove(place);
                 old.interface = pool.interface;
+                old.host_ports = core::mem::take(&mut pool.host_ports);
                 old.renumber(&tenant);
                 *pool = old;
             }
@@ -391,6 +407,23 @@ mod tests {
         assert_ne!(other, first);
         let low = port(pool.allocate(Time::ZERO, inside(3, 53)));
         assert!(PortRange::SOURCE_NAT.contains(low));
+    }
+
+    #[test]
+    fn what_the_host_uses_is_given_to_nobody() {
+        let mut pool = pool(Protocol::UDP);
+        let before = pool.usage().capacity;
+        assert_eq!(port(pool.allocate(Time::ZERO, inside(1, 51_820))), 51_820);
+        pool.host_ports.extend([51_820, 51_821]);
+        assert_eq!(pool.usage().capacity, before - 2);
+        assert_ne!(port(pool.allocate(Time::ZERO, inside(1, 51_820))), 51_820, "not even to who had it");
+        assert_ne!(port(pool.allocate(Time::ZERO, inside(2, 51_821))), 51_821);
+        // What it had rests and goes; what it has now stays its own.
+        pool.release(Time::ZERO, 51_820);
+        let own = port(pool.allocate(Time::from_secs(100), inside(1, 51_820)));
+        assert_eq!(port(pool.allocate(Time::from_secs(100), inside(1, 51_820))), own);
+        pool.host_ports = (PortRange::SOURCE_NAT.first()..=PortRange::SOURCE_NAT.last()).collect();
+        assert_eq!(pool.allocate(Time::from_secs(100), inside(3, 5)), Given::Exhausted);
     }
 
     #[test]

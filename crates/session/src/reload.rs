@@ -275,9 +275,13 @@ fn keeps_protection(
 fn keeps_translation(session: &Session, new: &Snapshot, interface: InterfaceId) -> bool {
     let local = session.leg(Side::Responder).key.local;
     let ipv6 = session.original.ipv6;
-    let given = new.model().interface(interface).and_then(|element| element.nat_address(ipv6));
+    let element = new.model().interface(interface);
+    let given = element.and_then(|element| element.nat_address(ipv6));
     match given {
-        Some(address) => is_translated(session) && local.ip(ipv6) == address,
+        Some(address) => {
+            let taken = element.is_some_and(|e| e.host_ports.contains(&(session.protocol, local.port())));
+            is_translated(session) && local.ip(ipv6) == address && !taken
+        }
         None => !is_translated(session),
     }
 }

@@ -221,6 +221,7 @@ fn interface(
         addresses,
         mtu: None,
         source_nat: false,
+        host_ports: Vec::new(),
         denied: DeniedResponse::Silent,
         origin: format!("interface[{name}]"),
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use fairway_sim::fabric::{GUEST, LAN};
 use fairway_sim::packet::{IcmpError, Packet};
 use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
-use fairway_types::{Counter, DropReason, PortRange, Suite, TenantId};
+use fairway_types::{Counter, DropReason, PortRange, Protocol, Suite, TenantId};
 use fairway_wire::icmp::ErrorRepr;
 use fairway_wire::ip::Version;
 
@@ -346,6 +346,23 @@ fn a_reload_keeps_hairpins_and_ends_them_with_the_address() {
             assert_eq!(scene.punch(0, 40_001).len(), 1);
         }
     }
+}
+
+#[test]
+fn a_reload_gives_the_host_the_ports_that_it_has_bound() {
+    let mut scene = Scene::new(2, false, None);
+    let request = |port| Packet::udp(scene.from(9, port), scene.to(53), b"question");
+    let (taken, other) = (request(51_820), request(51_821));
+    for request in [&taken, &other] {
+        assert_eq!(scene.forward(0, request)[0].source.port(), request.source.port());
+    }
+    let mut model = Fabric { source_nat: true, ..Fabric::default() }.model(1);
+    model.interfaces[LAN.index()].host_ports = vec![(Protocol::UDP, 51_820)];
+    let applied = scene.network.reload(scene.last, model);
+    assert_eq!((applied.kept, applied.removed), (1, 1));
+    scene.network.run(100);
+    assert_eq!(scene.forward(0, &other)[0].source.port(), 51_821);
+    assert_ne!(scene.forward(0, &taken)[0].source.port(), 51_820);
 }
 
 /// A breakout router whose hosts are on another interface of its own.

@@ -216,6 +216,9 @@ pub struct Interface {
     pub mtu: Option<u16>,
     /// Whether sessions that leave the fabric here take its address.
     pub source_nat: bool,
+    /// Ports that programs of the host had bound when the configuration was read: source NAT leaves
+    /// them alone. No configuration says so.
+    pub host_ports: Vec<(Protocol, u16)>,
     /// What a denied source gets to see here.
     pub denied: DeniedResponse,
     /// Where it is configured.

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use fairway_policy::{CandidateHop, Decision, Explanation, Match, PassedReason, RouteChoice, Snapshot};
 use fairway_types::model::{Access, InterfaceKind};
-use fairway_types::{DropReason, InterfaceId, PathId, Protocol, TenantId};
+use fairway_types::{DropReason, InterfaceId, PathId, PortRange, Protocol, TenantId};
 
 use super::endpoint::To;
 use super::fabric::{Entry, Fabric};
@@ -133,7 +133,20 @@ impl Walk<'_> {
     fn is_for_the_router(&self, snapshot: &Snapshot, arrival: &Arrival) -> bool {
         let Arrival::Host(interface) = arrival else { return false };
         let kind = snapshot.model().interface(*interface).map(|interface| interface.kind);
-        kind != Some(InterfaceKind::Host) && snapshot.is_own_address(self.to.address)
+        kind != Some(InterfaceKind::Host)
+            && snapshot.is_own_address(self.to.address)
+            && !self.is_for_an_inside_host(snapshot, *interface)
+    }
+
+    /// Whether it goes to an endpoint of source NAT, which is an inside host's, from another interface
+    /// than where such endpoints are.
+    fn is_for_an_inside_host(&self, snapshot: &Snapshot, interface: InterfaceId) -> bool {
+        let mut others = (0u16..).map(InterfaceId).zip(&snapshot.model().interfaces);
+        self.to.protocol.has_ports()
+            && PortRange::SOURCE_NAT.contains(self.to.port)
+            && others.any(|(id, other)| {
+                id != interface && other.nat_addresses().any(|address| address == self.to.address)
+            })
     }
 
     /// The tenant of the packet here, or why the router refuses what is claimed.

@@ -112,3 +112,41 @@ fn inside_hosts_meet_by_the_outside_address() {
     let given: u64 = usage(&lab, "dc").iter().filter(|row| row.0 == "udp").map(|row| row.1).sum();
     assert!(given >= 4, "{given}");
 }
+
+/// Answers one datagram after the other.
+const ECHO: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(('::', int(sys.argv[1])))
+while True:
+    text, sender = s.recvfrom(2000)
+    s.sendto(text, sender)
+";
+/// Whether an answer comes.
+const QUESTION: &str = "
+import socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.sendto(b'question', (sys.argv[1], int(sys.argv[2])))
+assert s.recv(100) == b'question'
+";
+
+#[test]
+fn a_server_of_the_host_keeps_its_port_after_a_reload() {
+    let Some(lab) = fabric(2).raise("breakout-server") else { return };
+    let _echo = lab.start("dc", &["python3", "-c", ECHO, "51820"]);
+    let bound = || lab.run("dc", &["ss", "-Hlun", "sport", "=", ":51820"]).stdout.contains(":51820");
+    assert!(crate::lab::poll(10, bound));
+    let answers = |to: &str| lab.run("server", &["python3", "-c", QUESTION, to, "51820"]).code == 0;
+    assert!(!answers("10.2.0.1"), "nobody told the router");
+    assert_eq!(lab.reload("dc").code, 0);
+    for own in ["10.2.0.1", "fd00:2::1"] {
+        assert!(answers(own), "{own}");
+    }
+    let before = lab.drops();
+    programs::page(&lab, SERVER[0]);
+    programs::lookup(&lab, SERVER[0], &["+notcp"]);
+    lab.assert_moved(&before, &[]);
+}

@@ -17,6 +17,7 @@
 //! | a fragment other than the first, from a peer's waypoint | Fairway | `PeerFragment` |
 //! | any other fragment but the first | kernel | `Own` |
 //! | UDP to port 1280 | Fairway | `WaypointBfd` |
+//! | TCP or UDP to a port of an address of source NAT that a program of the host has bound | kernel | `Own` |
 //! | TCP or UDP to a port of the waypoint's range | Fairway | `WaypointPort` |
 //! | ICMP 3, 11, 12 or ICMPv6 1–4 quoting TCP or UDP from a waypoint and a port of its range, or UDP from its port 1280 | Fairway | `WaypointError` |
 //! | ICMP 0 or ICMPv6 129 to an address of source NAT, with an identifier that NAT gives out | both | `NatEcho` |
@@ -73,6 +74,8 @@ const LOCAL_ENTRIES: u32 = 16_384;
 const PEER_ENTRIES: u32 = 65_536;
 /// How many tags of all devices the kernel's table holds.
 const TAG_ENTRIES: u32 = 4096;
+/// How many ports of the host the kernel's table holds.
+const HOST_PORT_ENTRIES: u32 = 8192;
 
 /// The loaded programs and their maps.
 #[derive(Debug)]
@@ -82,6 +85,7 @@ pub(crate) struct Classifier {
     peers: Map<16, 4>,
     counters: Map<4, 8>,
     tags: Map<8, 4>,
+    host_ports: Map<4, 4>,
     untagged: Pair,
     tagged: Pair,
     cpus: usize,
@@ -182,7 +186,15 @@ impl Classifier {
         let counters =
             Map::per_cpu_array("fw_rules", Rule::ALL.len() as u32).context("create the classifier's maps")?;
         let tags = Map::hash("fw_tags", TAG_ENTRIES).context("create the classifier's maps")?;
-        let maps = MapFds { local: local.fd(), peers: peers.fd(), counters: counters.fd(), tags: tags.fd() };
+        let host_ports =
+            Map::hash("fw_host_ports", HOST_PORT_ENTRIES).context("create the classifier's maps")?;
+        let maps = MapFds {
+            local: local.fd(),
+            peers: peers.fd(),
+            counters: counters.fd(),
+            tags: tags.fd(),
+            host_ports: host_ports.fd(),
+        };
         let pair = |frames| -> Result<Pair, OpenError> {
             let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop)?;
             let filter = load_program(ProgramKind::SocketFilter, maps, frames, Answer::Accept)?;
@@ -190,7 +202,7 @@ impl Classifier {
         };
         let (untagged, tagged) = (pair(Frames::Untagged)?, pair(Frames::Tagged)?);
         let (tables, attached, cpus) = (Mutex::default(), Attached::default(), possible_cpus());
-        Ok(Self { tables, local, peers, counters, tags, untagged, tagged, cpus, attached })
+        Ok(Self { tables, local, peers, counters, tags, host_ports, untagged, tagged, cpus, attached })
     }
 
     const fn pair(&self, frames: Frames) -> &Pair {
@@ -204,15 +216,22 @@ impl Classifier {
     /// ones go.
     pub(crate) fn update(&self, wanted: &Tables) -> io::Result<()> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for &port in &wanted.host_ports {
+            if !tables.host_ports.contains(&port) {
+                self.host_ports.insert(&host_port_key(port), &[1, 0, 0, 0])?;
+                tables.host_ports.insert(port);
+            }
+        }
         for (&address, &ports) in &wanted.local {
-            let nat = wanted.nat.contains(&address);
-            let before = tables.local.get(&address).map(|&ports| (ports, tables.nat.contains(&address)));
-            if before != Some((ports, nat)) {
-                self.local.insert(&key(address), &local_value(ports, nat))?;
+            let kind = |of: &Tables| (of.nat.contains(&address), of.shared.contains(&address));
+            let before = tables.local.get(&address).map(|&ports| (ports, kind(&tables)));
+            if before != Some((ports, kind(wanted))) {
+                self.local.insert(&key(address), &local_value(ports, kind(wanted)))?;
                 tables.local.insert(address, ports);
             }
         }
         tables.nat = wanted.nat.clone();
+        tables.shared = wanted.shared.clone();
         for &peer in &wanted.peers {
             if !tables.peers.contains(&peer) {
                 self.peers.insert(&key(peer), &[1, 0, 0, 0])?;
@@ -234,6 +253,11 @@ impl Classifier {
         for peer in gone {
             self.peers.remove(&key(peer))?;
             tables.peers.remove(&peer);
+        }
+        let gone: Vec<_> = tables.host_ports.difference(&wanted.host_ports).copied().collect();
+        for port in gone {
+            self.host_ports.remove(&host_port_key(port))?;
+            tables.host_ports.remove(&port);
         }
         let gone: Vec<_> = tables.tags.difference(&wanted.tags).copied().collect();
         for tag in gone {
@@ -314,6 +338,10 @@ fn load_program(
         .map_err(|(source, log)| OpenError::Classifier { source, log })
 }
 
+fn host_port_key((protocol, port): (u8, u16)) -> [u8; 4] {
+    (u32::from(protocol) << 16 | u32::from(port)).to_ne_bytes()
+}
+
 fn tag_key((device, tag): (u32, u16)) -> [u8; 8] {
     let mut key = [0; 8];
     key[..4].copy_from_slice(&device.to_ne_bytes());
@@ -329,13 +357,13 @@ pub(crate) fn key(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn local_value(ports: Option<PortRange>, nat: bool) -> [u8; value::SIZE] {
+fn local_value(ports: Option<PortRange>, (nat, shared): (bool, bool)) -> [u8; value::SIZE] {
     let mut bytes = [0; value::SIZE];
     if let Some(ports) = ports {
         let first_echo = if nat { u32::from(PortRange::ECHO_NAT.first()) } else { u32::MAX };
         let fields = [
             (value::FIRST_ECHO, first_echo),
-            (value::IS_WAYPOINT, 1),
+            (value::IS_WAYPOINT, if shared { 2 } else { 1 }),
             (value::FIRST_PORT, u32::from(ports.first())),
             (value::LAST_PORT, u32::from(ports.last())),
         ];

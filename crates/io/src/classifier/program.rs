@@ -38,11 +38,15 @@ mod stack {
     pub(super) const FIRST_ECHO: i16 = -104;
     /// Device and tag, four bytes each: the key of the tags.
     pub(super) const TAG: i16 = -112;
+    /// 2 for an address whose ports the host shares.
+    pub(super) const KIND: i16 = -116;
+    /// Protocol and port: the key of the host's ports.
+    pub(super) const HOST_PORT: i16 = -120;
 }
 
 /// The layout of values of the address map, in host byte order.
 pub(crate) mod value {
-    /// 1 for a waypoint, 0 for another address of the host.
+    /// 1 for a waypoint, 2 for one some of whose ports are the host's, 0 for another address of the host.
     pub(crate) const IS_WAYPOINT: usize = 0;
     pub(crate) const FIRST_PORT: usize = 4;
     pub(crate) const LAST_PORT: usize = 8;
@@ -84,6 +88,7 @@ pub(crate) struct MapFds {
     pub(crate) peers: i32,
     pub(crate) counters: i32,
     pub(crate) tags: i32,
+    pub(crate) host_ports: i32,
 }
 
 struct Builder {
@@ -374,6 +379,7 @@ impl Builder {
         let own = self.rule(Rule::Own);
         self.asm.load(Size::Word, Reg::R1, Reg::R0, value::IS_WAYPOINT as i16);
         self.asm.jump_if(Reg::R1, When::Equal, 0, own);
+        self.asm.store(Size::Word, Reg::R10, stack::KIND, Reg::R1);
         self.asm.load(Size::Word, Reg::R1, Reg::R0, value::FIRST_PORT as i16);
         self.asm.store(Size::Word, Reg::R10, stack::FIRST_PORT, Reg::R1);
         self.asm.load(Size::Word, Reg::R1, Reg::R0, value::LAST_PORT as i16);
@@ -411,6 +417,14 @@ impl Builder {
         self.asm.jump_if_reg(Reg::R1, When::Below, Reg::R2, own);
         self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::LAST_PORT);
         self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R2, own);
+        self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::KIND);
+        self.asm.jump_if(Reg::R2, When::NotEqual, 2, inside);
+        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R8);
+        self.asm.alu(Alu::ShiftLeft, Reg::R2, 16);
+        self.asm.alu_reg(Alu::Add, Reg::R2, Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, stack::HOST_PORT, Reg::R2);
+        self.lookup(self.maps.host_ports, stack::HOST_PORT);
+        self.asm.jump_if(Reg::R0, When::NotEqual, 0, own);
         self.asm.jump(inside);
     }
 

@@ -110,6 +110,10 @@ pub struct Tables {
     pub peers: HashSet<IpAddr>,
     /// Those of the own addresses that source NAT gives to sessions; they have ports, too.
     pub nat: HashSet<IpAddr>,
+    /// Those of them whose `host_ports` stay the host's.
+    pub shared: HashSet<IpAddr>,
+    /// Protocols and ports that the host uses itself.
+    pub host_ports: HashSet<(u8, u16)>,
     /// Devices and tags that are read here, since the kernel has no VLAN device for them.
     pub tags: HashSet<(u32, u16)>,
 }
@@ -117,6 +121,11 @@ pub struct Tables {
 impl Tables {
     fn waypoint(&self, address: IpAddr) -> Option<PortRange> {
         self.local.get(&address).copied().flatten()
+    }
+
+    /// Whether a port of an address is one of those that the host uses itself.
+    fn is_host_port(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
+        self.shared.contains(&address) && self.host_ports.contains(&(protocol, port))
     }
 
     /// Whether source NAT of an address gave out the identifier of an echo, at bytes 4 and 5.
@@ -220,7 +229,7 @@ fn classify_own(located: Option<&Located<'_>>, source: IpAddr, destination: IpAd
                 let port = u16::from_be_bytes([high, low]);
                 if located.protocol == 17 && port == BFD_PORT {
                     Rule::WaypointBfd
-                } else if ports.contains(port) {
+                } else if ports.contains(port) && !tables.is_host_port(destination, located.protocol, port) {
                     Rule::WaypointPort
                 } else {
                     Rule::Own
@@ -255,7 +264,8 @@ fn classify_error(icmp: &[u8], errors: &[u8], inner: fn(&[u8]) -> Inner<'_>, tab
         return Rule::Own;
     };
     let port = u16::from_be_bytes([high, low]);
-    if ports.contains(port) || (protocol == 17 && port == BFD_PORT) { Rule::WaypointError } else { Rule::Own }
+    let own = ports.contains(port) && !tables.is_host_port(source, protocol, port);
+    if own || (protocol == 17 && port == BFD_PORT) { Rule::WaypointError } else { Rule::Own }
 }
 
 fn inner_ipv4(packet: &[u8]) -> Inner<'_> {

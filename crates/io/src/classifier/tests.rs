@@ -15,7 +15,7 @@ fn v6(last: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
 }
 
-/// Address 1 is a waypoint, 2 is the host's own, 3 is that of source NAT, 9 belongs to a peer, all else is elsewhere.
+/// Address 1 is a waypoint, 2 is the host's own, 3 is that of source NAT, with two ports of the host, 9 belongs to a peer, all else is elsewhere.
 fn tables() -> Tables {
     let mut tables = Tables::default();
     tables.local.insert(v4(1).into(), Some(PortRange::WAYPOINTS));
@@ -26,6 +26,8 @@ fn tables() -> Tables {
         tables.local.insert(address, Some(PortRange::SOURCE_NAT));
         tables.nat.insert(address);
     }
+    tables.shared.insert(v4(3).into());
+    tables.host_ports.extend([(17, 51_820), (6, 40_001)]);
     tables.peers.insert(v4(9).into());
     tables.peers.insert(v6(9).into());
     tables
@@ -113,6 +115,15 @@ fn corpus_v4() -> Vec<(Rule, Vec<u8>)> {
         (Rule::Own, ipv4(v4(8), v4(1), 1, 0, &icmp(11, &ipv4(v4(1), v4(9), 1, 0, &echo(8, 65_000))))),
         (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &icmp(11, &ipv4(v4(3), v4(9), 58, 0, &echo(8, 65_000))))),
         (Rule::WaypointPort, ipv4(v4(7), v4(3), 17, 0, &ports(53, 40_000))),
+        (Rule::Own, ipv4(v4(7), v4(3), 17, 0, &ports(53, 51_820))),
+        (Rule::WaypointPort, ipv4(v4(7), v4(3), 6, 0, &ports(53, 51_820))),
+        (Rule::Own, ipv4(v4(7), v4(3), 6, 0, &ports(53, 40_001))),
+        (Rule::WaypointPort, ipv4(v4(7), v4(1), 17, 0, &ports(53, 51_820))),
+        (Rule::Own, ipv4(v4(8), v4(3), 1, 0, &icmp(3, &ipv4(v4(3), v4(9), 17, 0, &ports(51_820, 80))))),
+        (
+            Rule::WaypointError,
+            ipv4(v4(8), v4(3), 1, 0, &icmp(3, &ipv4(v4(3), v4(9), 17, 0, &ports(51_821, 80)))),
+        ),
         (Rule::Own, ipv4(v4(8), v4(1), 47, 0, &[0; 20])),
         (Rule::Own, ipv4(v4(8), v4(1), 6, 0, &[0; 3])),
         (Rule::GroupAddress, ipv4(v4(8), Ipv4Addr::new(224, 0, 0, 5), 89, 0, &[0; 20])),
@@ -227,6 +238,7 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
         peers: classifier.peers.fd(),
         counters: classifier.counters.fd(),
         tags: classifier.tags.fd(),
+        host_ports: classifier.host_ports.fd(),
     };
     let by_rule = load_program(ProgramKind::SchedCls, fds, Frames::Untagged, Answer::Rule).unwrap();
     let mut random = Random(0x5eed_0fa1_77a7);

@@ -239,6 +239,10 @@ impl Ports {
                 *entry = Some(entry.map_or(range, |other| hull(other, range)));
             }
             tables.nat.extend(&spec.nat);
+            if !spec.host_ports.is_empty() {
+                tables.shared.extend(&spec.nat);
+                tables.host_ports.extend(spec.host_ports.iter().map(|&(protocol, port)| (protocol.0, port)));
+            }
         }
         tables
     }
@@ -264,7 +268,9 @@ impl Ports {
             Ok(changed) => self.ephemeral = changed,
             Err(error) => warn!(%error, "the host's ephemeral ports could not be moved; some may collide"),
         }
-        warn_of_bound_sockets(&ranges);
+        // On addresses that only source NAT uses, what is bound stays the host's.
+        let of_paths = |spec: &&PortSpec| spec.nat.is_empty();
+        warn_of_bound_sockets(&waypoint_ranges(self.ports.iter().map(|port| &port.spec).filter(of_paths)));
     }
 }
 

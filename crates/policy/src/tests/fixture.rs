@@ -149,6 +149,7 @@ pub fn interface(
         addresses: addresses.map(|address| InterfaceAddress { address, gateway: None }).collect(),
         mtu: None,
         source_nat: false,
+        host_ports: Vec::new(),
         denied: DeniedResponse::Silent,
         origin: format!("/interface[name='{name}']"),
     });

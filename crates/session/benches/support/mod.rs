@@ -299,6 +299,7 @@ fn interface(name: &str, tenant: Option<TenantId>, address: IpAddr, length: u8) 
         addresses: vec![InterfaceAddress { address: IpNet::new(address, length).unwrap(), gateway: None }],
         mtu: None,
         source_nat: false,
+        host_ports: Vec::new(),
         denied: DeniedResponse::Silent,
         origin: String::new(),
     }

@@ -239,8 +239,8 @@ fn switching_it_ends_the_sessions_that_it_changes() {
 }
 
 fn one(packets: Vec<Vec<u8>>) -> Packet {
-    let [packet] = &packets[..] else { panic!("{} packets", packets.len()) };
-    Packet::read(packet).unwrap()
+    assert_eq!(packets.len(), 1);
+    Packet::read(&packets[0]).unwrap()
 }
 
 impl Scene {

@@ -37,6 +37,52 @@ fn large_datagrams(lab: &Lab, to: &str) {
     }
 }
 
+/// Sends fragments of UDP datagrams from 10.1.0.66, made by hand: identification, offset, length, whether
+/// more follow, and what byte they are filled with.
+const SEND: &str = "
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def send(identification, offset, length, more, fill):
+    udp = struct.pack('>HHHH', 4000, 9, 2000, 0) if offset == 0 else b''
+    data = udp + bytes([fill]) * (length - len(udp))
+    word = offset // 8 | (0x2000 if more else 0)
+    header = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + length, identification, word, 64, 17, 0,
+                         socket.inet_aton('10.1.0.66'), socket.inet_aton('10.2.0.10'))
+    s.sendto(header + data, ('10.2.0.10', 0))
+";
+
+/// Overlaps, and datagrams without end, while somebody else pings in fragments.
+#[test]
+fn fragments_that_contradict_each_other_or_never_end_harm_nobody() {
+    let Some(lab) = Fabric::new(2).with_flooder().raise("hostile") else { return };
+    ping(&lab, SERVER[0]);
+    let before = lab.drops();
+    let victim = "ping -q -c 60 -i 0.05 -W 3 -s 4000 10.2.0.10";
+    let victim = lab.start("client", &["bash", "-c", victim]);
+    let attack = "
+for n in range(1, 200):
+    send(n, 0, 1000, True, 1)
+    send(n, 992, 1000, True, 2)
+    send(n, 1000, 1000, False, 1)
+";
+    lab.run("flooder", &["python3", "-c", &format!("{SEND}{attack}")]).ok();
+    assert!(poll(5, || !lab.moved(&before).is_empty()), "the overlaps are counted");
+    lab.assert_moved(&before, &["branch fragment-overlap"]);
+    let overlapped = lab.drops();
+    let attack = "
+for n in range(1000, 3000):
+    send(n, 1000, 1000, True, 3)
+";
+    lab.run("flooder", &["python3", "-c", &format!("{SEND}{attack}")]).ok();
+    let done = victim.wait(20);
+    assert!(done.stdout.contains(" 0% packet loss"), "{}", done.text());
+    // The share holds some of them, for their time.
+    assert!(poll(20, || lab.moved(&overlapped).len() > 1), "{:?}", lab.moved(&overlapped));
+    lab.assert_moved(&overlapped, &["branch fragment-evicted", "branch fragment-timeout"]);
+    assert!(lab.sessions("branch", &["--protocol", "udp"]).is_empty(), "nothing of it became a session");
+    large_ping(&lab, SERVER[0], 4000);
+}
+
 #[test]
 fn large_datagrams_cross_every_fabric() {
     for (routers, family, workers) in [(1, 4, 0), (2, 6, 0), (3, 4, 0), (3, 6, 3)] {

@@ -10,7 +10,7 @@
 use serde_json::{Value, json};
 
 use crate::fabric::{Fabric, SERVER, named};
-use crate::lab::{Lab, poll};
+use crate::lab::{Lab, fairway, poll};
 use crate::programs;
 
 /// A switch: frames of access ports get their tag on the trunk, and lose it on the way back.
@@ -107,12 +107,34 @@ fn lans_and_a_wan_on_tags_that_the_kernel_does_not_know_carry_all_programs() {
     );
     assert_eq!((&shown["mtu_bytes"], &shown["missing_addresses"]), (&json!(1500), &json!([])));
     assert!(shown["link"]["answered"].as_u64().unwrap() >= 2, "{shown}");
-    let text = crate::lab::fairway(&["show", "interfaces", "--socket", &lab.socket("branch")]).ok().stdout;
+    let text = fairway(&["show", "interfaces", "--socket", &lab.socket("branch")]).ok().stdout;
     assert!(text.contains("trunk tag 30"), "{text}");
+    a_capture_has_the_tags(&lab);
     // The guest's VLAN is the guest's tenant.
     let denied = lab.run("guest", &["curl", "-gsS", "--max-time", "2", &programs::url(SERVER[0], "")]);
     assert_ne!(denied.code, 0);
     assert!(lab.moved(&before).contains_key("branch access-denied"), "{:?}", lab.moved(&before));
+}
+
+/// Sessions and what Fairway says on the link itself are captured as they are on the wire.
+fn a_capture_has_the_tags(lab: &Lab) {
+    let (file, socket) = (lab.path("lan.pcapng"), lab.socket("branch"));
+    let capture = ["capture", "--interface", "lan", "--count", "30", "--seconds", "15", "-w", &file];
+    let arguments = [&capture[..], &["--socket", &socket]].concat();
+    std::thread::scope(|scope| {
+        let capturing = scope.spawn(|| fairway(&arguments).ok());
+        assert!(poll(20, || {
+            lab.run("client", &["ip", "neigh", "flush", "all"]).ok();
+            programs::lookup(lab, SERVER[0], &["+notcp"]);
+            capturing.is_finished()
+        }));
+        capturing.join().unwrap();
+    });
+    let read = lab.run("client", &["tcpdump", "-nner", &file]).ok().stdout;
+    assert!(read.lines().all(|line| line.contains("vlan 10,")), "{read}");
+    for word in ["ethertype ARP", "Reply 10.1.0.1 is-at", "10.2.0.10.53"] {
+        assert!(read.contains(word), "no {word} in\n{read}");
+    }
 }
 
 #[test]

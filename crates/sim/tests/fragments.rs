@@ -327,12 +327,7 @@ fn what_may_be_cut_is_cut_for_a_narrow_link_to_a_host() {
             let last = NodeId(usize::from(routers) - 1);
             scene.network.engine_mut(last).set_mtu(LAN, 1000);
             let whole = scene.packet(17, 1400).bytes();
-            let mut may_be_cut = whole.clone();
-            may_be_cut[6..8].copy_from_slice(&[0, 0]);
-            may_be_cut[10..12].copy_from_slice(&[0, 0]);
-            let sum = !fairway_wire::checksum::fold(fairway_wire::checksum::sum(&may_be_cut[..20]));
-            may_be_cut[10..12].copy_from_slice(&sum.to_be_bytes());
-            scene.network.send(scene.client, may_be_cut);
+            scene.network.send(scene.client, without_df(&whole));
             scene.network.run(50);
             let got = scene.network.receive(scene.server);
             assert_eq!(got.len(), 2);
@@ -351,6 +346,39 @@ fn what_may_be_cut_is_cut_for_a_narrow_link_to_a_host() {
                 assert!(got.iter().all(|packet| packet.len() <= 1000));
                 assert_eq!(Packet::read(&join(&got)[0]).unwrap().bytes(), mended(&packet, routers));
             }
+        }
+    }
+}
+
+/// An IPv4 packet that its sender lets be cut.
+fn without_df(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet[6..8].copy_from_slice(&[0, 0]);
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let sum = !fairway_wire::checksum::fold(fairway_wire::checksum::sum(&packet[..20]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// What may be cut is cut by routers between waypoints, too: the next one puts it together.
+#[test]
+fn what_the_network_between_routers_cuts_is_put_together() {
+    for payload in [None, Some(Suite::Aes256Gcm)] {
+        for workers in [[1; 3], [2, 3, 4]] {
+            let fabric = Fabric { payload, routers: 3, ..Fabric::default() };
+            let mut scene = Scene::with_workers(fabric, workers, false);
+            scene.network.set_narrow(0, 1000);
+            for number in 0..10 {
+                let packet = scene.packet(17, 1300 + number);
+                for forward in [true, false] {
+                    let packet = if forward { packet.clone() } else { packet.answer(&packet.payload) };
+                    let got = scene.send(forward, &without_df(&packet.bytes()));
+                    assert_eq!(got.len(), 1, "{number} {forward}: {:?}", scene.drops());
+                    assert_eq!(got[0].payload, packet.payload);
+                }
+            }
+            assert_eq!(scene.drops(), []);
+            assert!([0, 1].iter().all(|&node| scene.counter(node, Counter::PacketsReassembled) >= 10));
         }
     }
 }

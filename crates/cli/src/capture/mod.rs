@@ -7,6 +7,7 @@ mod filter;
 mod keys;
 mod metadata;
 mod pcapng;
+mod pieces;
 mod sessions;
 
 use std::fs::File;
@@ -136,7 +137,7 @@ impl Stream<'_> {
 }
 
 /// A frame between routers as a host sent it, if its session is known.
-fn decrypted(link: u16, frame: &[u8], keys: &Keys) -> Option<Vec<u8>> {
+fn decrypted(link: u16, frame: &[u8], keys: &mut Keys) -> Option<Vec<u8>> {
     let network = network_layer(link, frame)?;
     let clear = keys.sessions.original(network)?;
     let mut whole = frame.get(..frame.len() - network.len())?.to_vec();
@@ -220,7 +221,8 @@ fn decode(args: &CaptureDecode) -> Outcome {
                 *announced += 1;
             }
             let mut comment = metadata.as_ref().map(Metadata::comment);
-            let clear = if args.keys.decrypt { decrypted(interface.link, &packet.data, &keys) } else { None };
+            let clear =
+                if args.keys.decrypt { decrypted(interface.link, &packet.data, &mut keys) } else { None };
             let mut packet = packet.clone();
             if let Some(clear) = clear {
                 replace(&mut packet, clear, &mut comment);

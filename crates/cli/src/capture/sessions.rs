@@ -7,8 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use fairway_crypto::TAG_LENGTH;
 use fairway_crypto::session::{Direction, Observer, SessionSecret, Suite};
 use fairway_wire::ip::{self, Parsed};
-use fairway_wire::svr::{self, Context, Header, HeaderTlvs, PayloadTlvs};
+use fairway_wire::svr::{self, Context, Fragment, Header, HeaderTlvs, PayloadTlvs};
 use fairway_wire::{checksum, ipv4, ipv6, protocol, udp};
+
+use super::pieces::Pieces;
 
 /// So many flows are remembered; then all are forgotten.
 const FLOWS: usize = 65_536;
@@ -33,6 +35,7 @@ struct Known {
 pub struct Sessions {
     secrets: HashMap<[u8; 16], (Suite, SessionSecret)>,
     flows: HashMap<Flow, Known>,
+    pieces: Pieces,
 }
 
 impl Sessions {
@@ -72,14 +75,20 @@ impl Sessions {
     }
 
     /// A packet between routers as a host sent it, from its IP header on; nothing if it is none of a
-    /// session that is known, or does not open.
-    pub fn original(&self, packet: &[u8]) -> Option<Vec<u8>> {
+    /// session that is known, does not open, or is a piece of one that is not complete with it.
+    pub fn original(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let parsed = ip::parse(packet).ok()?;
-        let known = self.flows.get(&flow_of(&parsed))?;
+        let flow = flow_of(&parsed);
+        let known = self.flows.get(&flow)?;
         let inner = known.context.protocol;
         let transport = packet.get(usize::from(parsed.header_len)..parsed.payload_end as usize)?;
         let header = usize::from(parsed.payload_offset) - usize::from(parsed.header_len);
-        let segment = without_metadata(transport, header)?;
+        let (mut segment, piece) = without_metadata(transport, header)?;
+        if let Some(piece) = piece {
+            let whole = self.pieces.take(flow, &piece, segment.get(header..)?)?;
+            segment.truncate(header);
+            segment.extend_from_slice(&whole);
+        }
         let carried = inner == protocol::TCP && parsed.protocol == protocol::UDP;
         let length = if inner == protocol::TCP { svr::tcp_header_len(&segment)? } else { header };
         let (head, sealed) = segment.split_at_checked(length)?;
@@ -107,20 +116,21 @@ pub fn flow_of(parsed: &Parsed) -> Flow {
     (source, destination, parsed.protocol)
 }
 
-/// A transport header of `header` bytes with what follows its metadata; nothing for packets that routers
-/// make themselves.
-fn without_metadata(transport: &[u8], header: usize) -> Option<Vec<u8>> {
+/// A transport header of `header` bytes with what follows its metadata, and which piece that is, if it is
+/// one; nothing for packets that routers make themselves.
+fn without_metadata(transport: &[u8], header: usize) -> Option<(Vec<u8>, Option<Fragment>)> {
     let (head, payload) = transport.split_at_checked(header)?;
     if !svr::starts_with_cookie(payload) {
-        return Some(transport.to_vec());
+        return Some((transport.to_vec(), None));
     }
     let view = Header::parse(payload).ok()?;
     let tlvs = HeaderTlvs::parse(view.header_tlvs()).ok()?;
-    if tlvs.control.is_some() || tlvs.icmp_location.is_some() || tlvs.fragment.is_some() {
+    if tlvs.control.is_some() || tlvs.icmp_location.is_some() {
         return None;
     }
     let rest = view.rest();
-    Some([head, rest.get(..rest.len().checked_sub(TAG_LENGTH)?)?].concat())
+    let segment = [head, rest.get(..rest.len().checked_sub(TAG_LENGTH)?)?].concat();
+    Some((segment, tlvs.fragment))
 }
 
 /// The packet outside the fabric.

@@ -174,6 +174,7 @@ fn a_capture_is_decrypted_by_those_with_the_keys() {
         page(&lab, SERVER[1]);
         lookup(&lab, SERVER[0], &["+notcp"]);
         ping(&lab, SERVER[1]);
+        lab.run("client", &["ping", "-c", "1", "-W", "2", "-s", "3000", SERVER[0]]).ok();
         wan.packets();
         let (file, clear) = (lab.path("branch/wan1.pcap"), lab.path("clear.pcapng"));
         let as_pcapng = lab.path("wan1.pcapng");
@@ -193,7 +194,7 @@ fn a_capture_is_decrypted_by_those_with_the_keys() {
         ];
         let printed = fairway(&decode).ok().stdout;
         assert!(printed.contains("33 bytes, not shown"), "{printed}");
-        let fields = ["-T", "fields", "-e", "ip.src", "-e", "ipv6.src", "-e", "_ws.col.Info"];
+        let fields = ["-T", "fields", "-e", "ip.src", "-e", "ipv6.src", "-e", "ip.len", "-e", "_ws.col.Info"];
         let read = lab.run("client", &[&["tshark", "-r", &clear][..], &fields].concat()).ok().stdout;
         let shows = |words: &[&str]| read.lines().any(|line| words.iter().all(|word| line.contains(word)));
         assert!(shows(&["10.1.0.10", "GET / HTTP/1.1"]), "{transform}: {read}");
@@ -201,6 +202,7 @@ fn a_capture_is_decrypted_by_those_with_the_keys() {
         assert!(shows(&["fd00:1::10", "GET / HTTP/1.1"]), "{transform}: {read}");
         assert!(shows(&["10.2.0.10", "web.test"]), "{transform}: {read}");
         assert!(shows(&["fd00:1::10", "Echo (ping) request"]), "{transform}: {read}");
+        assert!(shows(&["10.2.0.10", "3028", "Echo (ping) reply"]), "{transform}: {read}");
         let checksums = ["-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-Y"];
         let wrong = ["tcp.checksum.status==0 || udp.checksum.status==0"];
         let wrong =

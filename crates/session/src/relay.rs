@@ -4,7 +4,7 @@
 //! quoted IP header does not cross the wire; each end rebuilds it from the session, so that original
 //! addresses stay inside metadata.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fairway_types::{Counter, DropReason, InterfaceId, Now, Outlet, Protocol, Slot, Verdict};
 use fairway_wire::icmp::{self, ErrorRepr};
@@ -28,6 +28,28 @@ fn opposite(quoted: &Quoted, interface: InterfaceId) -> FlowKey {
         protocol: Protocol(quoted.protocol),
         ipv6: quoted.version == Version::V6,
     }
+}
+
+/// The host that an error about a session comes from if its other host did not make it, seen from the leg
+/// that it leaves by.
+fn far_host(session: &Session, out: Side) -> IpAddr {
+    let original = &session.original;
+    let end = if out == Side::Initiator { original.local } else { original.remote };
+    end.ip(original.ipv6)
+}
+
+/// The issuer as it crosses the fabric, where everybody can read it: original addresses stay inside
+/// metadata, so the session's own host is the unspecified address.
+fn veiled(issuer: IpAddr, session: &Session, out: Side) -> IpAddr {
+    if issuer != far_host(session, out) {
+        return issuer;
+    }
+    if issuer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// The issuer as the host on a leg is to see it.
+fn unveiled(issuer: IpAddr, session: &Session, out: Side) -> IpAddr {
+    if issuer.is_unspecified() { far_host(session, out) } else { issuer }
 }
 
 impl Engine {
@@ -114,7 +136,8 @@ impl Engine {
         let key = session.leg(out).key;
         let Some(path) = session.leg(out).hop.map(|hop| hop.path) else { return };
         let Some(packet) = self.compose_for(now, &session, out, &payload[..length], outlet) else { return };
-        let header = HeaderTlvs { icmp_location: Some(issuer), ..HeaderTlvs::default() };
+        let header =
+            HeaderTlvs { icmp_location: Some(veiled(issuer, &session, out)), ..HeaderTlvs::default() };
         let tlvs = PayloadTlvs { uuid: Some(session.uuid), ..PayloadTlvs::default() };
         let sealed = self.seal(now, path, packet, &key, header, &tlvs);
         self.sent(now, &key, sealed, Counter::MetadataSent, outlet);
@@ -133,6 +156,7 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) {
         let key = session.leg(out).key;
+        let issuer = unveiled(issuer, session, out);
         let version = if key.ipv6 { Version::V6 } else { Version::V4 };
         let Some(error) = translated(error, version) else { return };
         // An issuer of the other family has no address the host could read; this router stands in. Nor

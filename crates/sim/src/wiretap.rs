@@ -87,8 +87,7 @@ impl Wiretap {
     }
 
     /// The parts of a packet in which no original address may be: all of its transport payload but
-    /// ciphertext and tag, the issuer of a relayed ICMP error, and metadata that need not be
-    /// encrypted.
+    /// ciphertext and tag, and metadata that need not be encrypted.
     fn open_parts<'a>(&self, packet: &'a [u8], parsed: &Parsed) -> Vec<&'a [u8]> {
         let payload = parsed.payload(packet);
         if !svr::starts_with_cookie(payload) {
@@ -102,9 +101,7 @@ impl Wiretap {
             let kind = u16::from_be_bytes([head[0], head[1]]);
             let (value, tail) = tail.split_at(usize::from(u16::from_be_bytes([head[2], head[3]])));
             encrypted |= kind == tlv::METADATA_ENCRYPTED;
-            if !matches!(kind, tlv::ICMP_LOCATION_V4 | tlv::ICMP_LOCATION_V6) {
-                parts.push(value);
-            }
+            parts.push(value);
             rest = tail;
         }
         if self.encrypted && !encrypted {

@@ -61,7 +61,13 @@ while time.monotonic() < end:
 
 /// A laboratory with a flooder beside the client.
 fn raise(test: &str) -> Option<Lab> {
-    let lab = Fabric::new(2).with_flooder().raise(test)?;
+    // A flood that has two processors to share with all workers has to reach the limits of tenants, too.
+    let fabric = Fabric::new(2).with_flooder().config(|authority| {
+        for router in authority["router"].as_array_mut().unwrap() {
+            router["limits"]["session-rate"] = 20_000.into();
+        }
+    });
+    let lab = fabric.raise(test)?;
     let link = lab.run("server", &["ip", "-j", "link", "show", "dev", "servers"]).ok().json();
     let mac = link[0]["address"].as_str().unwrap();
     let neighbour = ["ip", "neigh", "replace", SILENT, "lladdr", mac, "dev", "servers"];

@@ -1,6 +1,6 @@
 //! All interfaces of one worker, as one source and one sink of batches.
 //!
-//! Several workers have each their own, and share what must be one: see [`group`]. Each follows the
+//! Several workers have each their own, and share what must be one: see `group`. Each follows the
 //! kernel by itself, and takes its seat at a device when it notices it; whoever is first makes the seats.
 //!
 //! An interface is attached to while its device exists: when the device goes, its socket and its

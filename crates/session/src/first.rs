@@ -393,13 +393,15 @@ impl Engine {
             ipv6: model.local.is_ipv6(),
         };
         let pool = path.pool(protocol);
-        let fits = |pair: Pair, right: &dyn Fn(&FlowKey) -> bool| {
-            let key = key(pair);
-            right(&key) && table.find(&key).is_none()
-        };
+        let classes = key(Pair { local: 0, remote: 0 }).classes();
+        let class_of = |pair: Pair| classes.of_ports((pair.local, pair.remote));
+        let is_free = |pair: Pair| table.find(&key(pair)).is_none();
         let pair = pool
-            .allocate(now.mono, preferred, |pair| fits(pair, &|key| key.class() == class))
-            .or_else(|_| pool.allocate(now.mono, preferred, |pair| fits(pair, &|key| shard.is_home_of(key))));
+            .allocate(now.mono, preferred, |pair| class_of(pair) == class && is_free(pair))
+            .or_else(|_| {
+                let here = |pair| shard.is_home_of(class_of(pair)) && is_free(pair);
+                pool.allocate(now.mono, preferred, here)
+            });
         if let Ok(pair) = pair {
             return Ok(Leg::new(key(pair), model.remote, Some(Hop::new(path_id, Side::Responder, epoch))));
         }

@@ -3,7 +3,8 @@
 use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fairway_types::{InterfaceId, Protocol, Tuple, steering};
+use fairway_types::steering::{self, Classes};
+use fairway_types::{InterfaceId, Protocol, Tuple};
 use fairway_wire::ip::{Parsed, Version};
 
 /// One end of a flow: an address and a port, 18 bytes. IPv4 is kept as an IPv4-mapped address.
@@ -112,6 +113,11 @@ impl FlowKey {
     pub(crate) fn class(&self) -> u8 {
         let ports = (self.remote.port, self.local.port);
         steering::class(&self.remote.address, &self.local.address, ports, self.protocol)
+    }
+
+    /// The classes of flows that differ from this one in their ports.
+    pub(crate) fn classes(&self) -> Classes {
+        Classes::between(&self.remote.address, &self.local.address, self.protocol)
     }
 
     /// The key of the opposite direction on the same interface.

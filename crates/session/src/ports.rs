@@ -49,7 +49,31 @@ impl Progression {
     }
 
     fn port(&self, number: u32) -> u16 {
-        self.first.wrapping_add((number % self.count.max(1)) as u16 * self.step)
+        self.first.wrapping_add(number as u16 * self.step)
+    }
+}
+
+/// A place among all pairs. Remote ports go round first; each round starts with the next local port, so
+/// consecutive sessions differ in both. Many places may be passed over to find one that fits, so a step
+/// divides nothing.
+struct Walk {
+    round: u32,
+    local: u32,
+    remote: u32,
+    locals: u32,
+    remotes: u32,
+}
+
+impl Walk {
+    fn step(&mut self) {
+        let next = |number: u32, count: u32| if number + 1 == count { 0 } else { number + 1 };
+        self.remote = next(self.remote, self.remotes);
+        if self.remote == 0 {
+            self.round = next(self.round, self.locals);
+            self.local = self.round;
+        } else {
+            self.local = next(self.local, self.locals);
+        }
     }
 }
 
@@ -146,9 +170,11 @@ impl PortPool {
             return Err(Exhausted);
         }
         let pairs = self.pairs();
+        let mut walk = self.walk(self.next % pairs.max(1));
         for _ in 0..ATTEMPTS.min(usize::try_from(pairs).unwrap_or(ATTEMPTS)) {
-            let pair = self.pair(self.next % pairs.max(1));
+            let pair = self.pair(&walk);
             self.next = self.next.wrapping_add(1);
+            walk.step();
             if fits(pair) && self.taken.insert(pair) {
                 self.tally.given += 1;
                 self.tally.peak = self.tally.peak.max(self.used());
@@ -158,13 +184,17 @@ impl PortPool {
         Err(Exhausted)
     }
 
-    /// Remote ports go round first; each round starts with the next local port, so consecutive
-    /// sessions differ in both.
-    fn pair(&self, number: u64) -> Pair {
-        let remotes = u64::from(self.remote.count.max(1));
-        let (round, remote) = (number / remotes, number % remotes);
-        let local = (round + remote) % u64::from(self.local.count.max(1));
-        Pair { local: self.local.port(local as u32), remote: self.remote.port(remote as u32) }
+    /// The walk through all pairs, from one of them on.
+    fn walk(&self, number: u64) -> Walk {
+        let (locals, remotes) = (self.local.count.max(1), self.remote.count.max(1));
+        let round = number / u64::from(remotes);
+        let remote = (number % u64::from(remotes)) as u32;
+        let round = (round % u64::from(locals)) as u32;
+        Walk { round, local: (round + remote) % locals, remote, locals, remotes }
+    }
+
+    fn pair(&self, walk: &Walk) -> Pair {
+        Pair { local: self.local.port(walk.local), remote: self.remote.port(walk.remote) }
     }
 
     /// Gives a pair back. It rests first.

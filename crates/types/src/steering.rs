@@ -39,11 +39,28 @@ impl WorkerId {
 /// identifier of an ICMP echo; of what has none, and of fragments, they are 0.
 #[must_use]
 pub fn class(a: &[u8; 16], b: &[u8; 16], ports: (u16, u16), protocol: Protocol) -> u8 {
-    let words = a.as_chunks::<4>().0.iter().chain(b.as_chunks::<4>().0);
-    let addresses = words.fold(0, |sum, word| sum ^ u32::from_be_bytes(*word));
-    let ports = u32::from(ports.0) + u32::from(ports.1);
-    let mixed = (addresses ^ ports ^ u32::from(protocol.0) << 24).wrapping_mul(SPREAD);
-    (mixed >> 26) as u8
+    Classes::between(a, b, protocol).of_ports(ports)
+}
+
+/// The classes of the tuples between two addresses, which differ in their ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Classes(u32);
+
+impl Classes {
+    /// Addresses as in [`class`].
+    #[must_use]
+    pub fn between(a: &[u8; 16], b: &[u8; 16], protocol: Protocol) -> Self {
+        let words = a.as_chunks::<4>().0.iter().chain(b.as_chunks::<4>().0);
+        let addresses = words.fold(0, |sum, word| sum ^ u32::from_be_bytes(*word));
+        Self(addresses ^ u32::from(protocol.0) << 24)
+    }
+
+    /// The class of the tuple with these ports.
+    #[must_use]
+    pub const fn of_ports(self, ports: (u16, u16)) -> u8 {
+        let mixed = (self.0 ^ (ports.0 as u32 + ports.1 as u32)).wrapping_mul(SPREAD);
+        (mixed >> 26) as u8
+    }
 }
 
 /// [`class`] of a tuple.

@@ -77,9 +77,9 @@ impl Shard {
         WorkerId::of_class(class, self.workers)
     }
 
-    /// Whether packets that arrive on a flow come to this worker by its tuple alone.
-    pub(crate) fn is_home_of(self, key: &FlowKey) -> bool {
-        self.is_alone() || self.home(key.class()) == self.worker
+    /// Whether packets of flows of a class come to this worker by their tuple alone.
+    pub(crate) fn is_home_of(self, class: u8) -> bool {
+        self.is_alone() || self.home(class) == self.worker
     }
 
     /// Its share of a number, rounded up; all of what is not limited.
@@ -299,7 +299,7 @@ impl Engine {
 
     /// Has packets of a leg brought here.
     pub(crate) fn place(&mut self, now: Now, leg: &Leg, side: Side) {
-        if self.shard.is_home_of(&leg.key) {
+        if self.shard.is_home_of(leg.key.class()) {
             return;
         }
         self.exceptions.claim(&leg.key, self.shard.worker);
@@ -313,7 +313,7 @@ impl Engine {
 
     /// Lets packets of a flow go where its tuple says.
     pub(crate) fn displace(&mut self, key: &FlowKey) {
-        if self.shard.is_home_of(key) {
+        if self.shard.is_home_of(key.class()) {
             return;
         }
         self.exceptions.release(key, self.shard.worker);
@@ -351,7 +351,7 @@ impl Engine {
     /// devices.
     pub(crate) fn renumber_exceptions(&self, keys: impl Iterator<Item = (FlowKey, FlowKey)>) {
         for (before, after) in keys {
-            if !self.shard.is_home_of(&before) {
+            if !self.shard.is_home_of(before.class()) {
                 self.exceptions.release(&before, self.shard.worker);
                 self.exceptions.claim(&after, self.shard.worker);
             }

@@ -26,7 +26,7 @@ struct Worker {
     ports: Vec<PortStatus>,
     waypoints: Vec<WaypointUsage>,
     limits: Vec<LimitView>,
-    /// The same for all workers.
+    /// The same for all workers: only the leader says it.
     nat: Vec<NatUsage>,
     peers: Vec<api::Peer>,
     steering: SteeringStatistics,
@@ -46,8 +46,8 @@ impl Worker {
             ports: core.ports.status(),
             waypoints: engine.waypoints(),
             limits: engine.limits(now),
-            nat: engine.nat_usage(),
-            peers: views::peers(engine, now.mono),
+            nat: if core.leads() { engine.nat_usage() } else { Vec::new() },
+            peers: if core.leads() { views::peers(engine, now.mono) } else { Vec::new() },
             steering: core.steering.statistics(),
         }
     }

@@ -210,7 +210,7 @@ impl Core {
     }
 
     /// Whether it speaks for all workers where they would all say the same.
-    fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.engine.worker() == WorkerId(0)
     }
 

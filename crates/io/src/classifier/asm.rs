@@ -11,6 +11,10 @@ pub(crate) struct Instruction {
     offset: i16,
     immediate: i32,
 }
+/// Numbers of the kernel's helpers (include/uapi/linux/bpf.h).
+const HELPER_MAP_LOOKUP: i32 = 1;
+const HELPER_SKB_LOAD_BYTES: i32 = 26;
+
 const _: () = assert!(size_of::<Instruction>() == 8);
 
 /// A register. R0 holds results, R1–R5 arguments and are lost in calls, R6–R9 survive calls, R10 is
@@ -195,6 +199,37 @@ impl Assembler {
     /// Calls a helper of the kernel.
     pub(crate) fn call(&mut self, helper: i32) {
         self.push(CLASS_JUMP | 0x80, Reg::R0, 0, 0, helper);
+    }
+
+    /// R0 = 0 when `length` bytes of the packet behind the context in R6, from the offset in R7 on, were
+    /// copied to the stack at `to`. Both types of program have this, wherever the packet lies.
+    pub(crate) fn load_bytes(&mut self, to: i16, length: i32) {
+        self.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+        self.alu_reg(Alu::Move, Reg::R2, Reg::R7);
+        self.alu_reg(Alu::Move, Reg::R3, Reg::R10);
+        self.alu(Alu::Add, Reg::R3, i32::from(to));
+        self.alu(Alu::Move, Reg::R4, length);
+        self.call(HELPER_SKB_LOAD_BYTES);
+    }
+
+    /// [`Self::load_bytes`], or on to `otherwise`.
+    pub(crate) fn load_bytes_or(&mut self, to: i16, length: i32, otherwise: Label) {
+        self.load_bytes(to, length);
+        self.jump_if(Reg::R0, When::NotEqual, 0, otherwise);
+    }
+
+    /// R0 = the value of the map under the key on the stack at `key`, or null.
+    pub(crate) fn lookup(&mut self, map: i32, key: i16) {
+        self.load_map(Reg::R1, map);
+        self.alu_reg(Alu::Move, Reg::R2, Reg::R10);
+        self.alu(Alu::Add, Reg::R2, i32::from(key));
+        self.call(HELPER_MAP_LOOKUP);
+    }
+
+    /// R1 = the number of 16 bits in network order on the stack at `at`.
+    pub(crate) fn number16(&mut self, at: i16) {
+        self.load(Size::Half, Reg::R1, Reg::R10, at);
+        self.be16_to_number(Reg::R1);
     }
 
     /// Returns R0.

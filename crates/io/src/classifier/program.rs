@@ -6,9 +6,6 @@
 use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
 
-const HELPER_MAP_LOOKUP: i32 = 1;
-const HELPER_SKB_LOAD_BYTES: i32 = 26;
-
 /// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
 mod context {
     pub(super) const PACKET_TYPE: i16 = 4;
@@ -137,36 +134,6 @@ impl Builder {
         self.rules[rule as usize]
     }
 
-    /// R0 = 0 when `length` bytes at R7 were copied to `to`.
-    fn load_bytes(&mut self, to: i16, length: i32) {
-        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R6);
-        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R7);
-        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R10);
-        self.asm.alu(Alu::Add, Reg::R3, i32::from(to));
-        self.asm.alu(Alu::Move, Reg::R4, length);
-        self.asm.call(HELPER_SKB_LOAD_BYTES);
-    }
-
-    /// [`Self::load_bytes`], or on to `otherwise`.
-    fn load_or(&mut self, to: i16, length: i32, otherwise: Label) {
-        self.load_bytes(to, length);
-        self.asm.jump_if(Reg::R0, When::NotEqual, 0, otherwise);
-    }
-
-    /// R0 = the value under the key at `key`, or null.
-    fn lookup(&mut self, map: i32, key: i16) {
-        self.asm.load_map(Reg::R1, map);
-        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R10);
-        self.asm.alu(Alu::Add, Reg::R2, i32::from(key));
-        self.asm.call(HELPER_MAP_LOOKUP);
-    }
-
-    /// R1 = the number of 16 bits in network order at `at`.
-    fn number16(&mut self, at: i16) {
-        self.asm.load(Size::Half, Reg::R1, Reg::R10, at);
-        self.asm.be16_to_number(Reg::R1);
-    }
-
     fn untagged_link_layer(&mut self) {
         let untagged = self.asm.label();
         let asm = &mut self.asm;
@@ -195,7 +162,7 @@ impl Builder {
         self.asm.jump_if(Reg::R7, When::NotEqual, i32::from(TAG_8021Q.to_be()), other);
         self.asm.load(Size::Word, Reg::R7, Reg::R6, context::IFINDEX);
         self.asm.store(Size::Word, Reg::R10, stack::TAG, Reg::R7);
-        self.lookup(self.maps.tags, stack::TAG);
+        self.asm.lookup(self.maps.tags, stack::TAG);
         self.asm.jump_if(Reg::R0, When::Equal, 0, other);
         self.asm.load(Size::Word, Reg::R8, Reg::R6, context::PACKET_TYPE);
         self.asm.jump_if(Reg::R8, When::Equal, OTHER_HOST, not_for_host);
@@ -207,7 +174,7 @@ impl Builder {
         let not_discovery = self.asm.label();
         self.asm.jump_if(Reg::R7, When::NotEqual, i32::from(0x86ddu16.to_be()), not_discovery);
         self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
-        self.load_or(stack::HEADER, 41, not_discovery);
+        self.asm.load_bytes_or(stack::HEADER, 41, not_discovery);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 6);
         self.asm.jump_if(Reg::R1, When::NotEqual, 58, not_discovery);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 40);
@@ -237,7 +204,7 @@ impl Builder {
     fn ipv4(&mut self) {
         let malformed = self.rule(Rule::NotIp);
         self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
-        self.load_or(stack::HEADER, 20, malformed);
+        self.asm.load_bytes_or(stack::HEADER, 20, malformed);
         self.ipv4_length(malformed);
         let group = self.rule(Rule::GroupAddress);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + 16);
@@ -248,7 +215,7 @@ impl Builder {
         self.ipv4_key(stack::SOURCE, 12);
         self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 9);
         self.own_address();
-        self.number16(stack::HEADER + 6);
+        self.asm.number16(stack::HEADER + 6);
         self.asm.alu(Alu::And, Reg::R1, 0x1fff);
         self.asm.jump_if(Reg::R1, When::NotEqual, 0, self.fragment);
         let (ports, error) = (self.asm.label(), self.asm.label());
@@ -290,7 +257,7 @@ impl Builder {
     fn ipv6(&mut self) {
         let malformed = self.rule(Rule::NotIp);
         self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
-        self.load_or(stack::HEADER, 40, malformed);
+        self.asm.load_bytes_or(stack::HEADER, 40, malformed);
         self.version(6, malformed);
         self.asm.alu(Alu::Add, Reg::R7, 40);
         self.ipv6_key(stack::DESTINATION, 24);
@@ -331,7 +298,7 @@ impl Builder {
         self.asm.jump_if(Reg::R1, When::Equal, 0, group);
         self.asm.place(specified);
         for address in [stack::DESTINATION, stack::SOURCE] {
-            self.number16(address);
+            self.asm.number16(address);
             self.asm.alu(Alu::And, Reg::R1, 0xffc0);
             self.asm.jump_if(Reg::R1, When::Equal, 0xfe80, link_local);
         }
@@ -348,15 +315,15 @@ impl Builder {
             self.asm.jump_if(Reg::R8, When::Equal, 44, fragment);
             self.asm.jump(transport);
             self.asm.place(options);
-            self.load_or(stack::SMALL, 2, own);
+            self.asm.load_bytes_or(stack::SMALL, 2, own);
             self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::SMALL + 1);
             self.asm.alu(Alu::Add, Reg::R1, 1);
             self.asm.alu(Alu::ShiftLeft, Reg::R1, 3);
             self.asm.alu_reg(Alu::Add, Reg::R7, Reg::R1);
             self.asm.jump(next);
             self.asm.place(fragment);
-            self.load_or(stack::SMALL, 8, own);
-            self.number16(stack::SMALL + 2);
+            self.asm.load_bytes_or(stack::SMALL, 8, own);
+            self.asm.number16(stack::SMALL + 2);
             self.asm.alu(Alu::And, Reg::R1, 0xfff8);
             self.asm.jump_if(Reg::R1, When::NotEqual, 0, self.fragment);
             self.asm.alu(Alu::Add, Reg::R7, 8);
@@ -369,7 +336,7 @@ impl Builder {
     /// Goes on only when the destination is a waypoint; its ports are then on the stack.
     fn own_address(&mut self) {
         let forwarded = self.rule(Rule::Forwarded);
-        self.lookup(self.maps.local, stack::DESTINATION);
+        self.asm.lookup(self.maps.local, stack::DESTINATION);
         self.asm.jump_if(Reg::R0, When::Equal, 0, forwarded);
         self.waypoint_ports();
     }
@@ -391,8 +358,8 @@ impl Builder {
     /// Decides by the identifier of the ICMP echo at R7.
     fn echo(&mut self, inside: Rule) {
         let (own, inside) = (self.rule(Rule::Own), self.rule(inside));
-        self.load_or(stack::SMALL, 6, own);
-        self.number16(stack::SMALL + 4);
+        self.asm.load_bytes_or(stack::SMALL, 6, own);
+        self.asm.number16(stack::SMALL + 4);
         self.asm.load(Size::Word, Reg::R2, Reg::R10, stack::FIRST_ECHO);
         self.asm.jump_if_reg(Reg::R1, When::Below, Reg::R2, own);
         self.asm.jump(inside);
@@ -401,8 +368,8 @@ impl Builder {
     /// Decides by the destination port of the transport header at R7.
     fn ports(&mut self) {
         let own = self.rule(Rule::Own);
-        self.load_or(stack::SMALL, 4, own);
-        self.number16(stack::SMALL + 2);
+        self.asm.load_bytes_or(stack::SMALL, 4, own);
+        self.asm.number16(stack::SMALL + 2);
         self.decide_port(Rule::WaypointBfd, Rule::WaypointPort);
     }
 
@@ -423,7 +390,7 @@ impl Builder {
         self.asm.alu(Alu::ShiftLeft, Reg::R2, 16);
         self.asm.alu_reg(Alu::Add, Reg::R2, Reg::R1);
         self.asm.store(Size::Word, Reg::R10, stack::HOST_PORT, Reg::R2);
-        self.lookup(self.maps.host_ports, stack::HOST_PORT);
+        self.asm.lookup(self.maps.host_ports, stack::HOST_PORT);
         self.asm.jump_if(Reg::R0, When::NotEqual, 0, own);
         self.asm.jump(inside);
     }
@@ -432,7 +399,7 @@ impl Builder {
     /// echo `reply` is decided about by its identifier.
     fn error(&mut self, types: &[i32], reply: i32) {
         let (own, quoted, echo) = (self.rule(Rule::Own), self.asm.label(), self.asm.label());
-        self.load_or(stack::SMALL, 1, own);
+        self.asm.load_bytes_or(stack::SMALL, 1, own);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::SMALL);
         self.asm.jump_if(Reg::R1, When::Equal, reply, echo);
         for &kind in types {
@@ -447,9 +414,9 @@ impl Builder {
 
     fn quoted_ipv4(&mut self) {
         let own = self.rule(Rule::Own);
-        self.load_or(stack::HEADER, 20, own);
+        self.asm.load_bytes_or(stack::HEADER, 20, own);
         self.ipv4_length(own);
-        self.number16(stack::HEADER + 6);
+        self.asm.number16(stack::HEADER + 6);
         self.asm.alu(Alu::And, Reg::R1, 0x1fff);
         self.asm.jump_if(Reg::R1, When::NotEqual, 0, own);
         self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 9);
@@ -459,7 +426,7 @@ impl Builder {
 
     fn quoted_ipv6(&mut self) {
         let own = self.rule(Rule::Own);
-        self.load_or(stack::HEADER, 40, own);
+        self.asm.load_bytes_or(stack::HEADER, 40, own);
         self.version(6, own);
         self.asm.alu(Alu::Add, Reg::R7, 40);
         self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::HEADER + 6);
@@ -475,12 +442,12 @@ impl Builder {
         }
         self.asm.jump_if(Reg::R8, When::NotEqual, 17, own);
         self.asm.place(known);
-        self.lookup(self.maps.local, stack::SOURCE);
+        self.asm.lookup(self.maps.local, stack::SOURCE);
         self.asm.jump_if(Reg::R0, When::Equal, 0, own);
         self.waypoint_ports();
         self.asm.jump_if(Reg::R8, When::Equal, icmp, echo);
-        self.load_or(stack::SMALL, 4, own);
-        self.number16(stack::SMALL);
+        self.asm.load_bytes_or(stack::SMALL, 4, own);
+        self.asm.number16(stack::SMALL);
         self.decide_port(Rule::WaypointError, Rule::WaypointError);
         self.asm.place(echo);
         self.echo(Rule::NatEcho);
@@ -489,7 +456,7 @@ impl Builder {
     /// Fragments other than the first, to a waypoint.
     fn fragments(&mut self) {
         self.asm.place(self.fragment);
-        self.lookup(self.maps.peers, stack::SOURCE);
+        self.asm.lookup(self.maps.peers, stack::SOURCE);
         let (own, peer) = (self.rule(Rule::Own), self.rule(Rule::PeerFragment));
         self.asm.jump_if(Reg::R0, When::Equal, 0, own);
         self.asm.jump(peer);
@@ -554,7 +521,7 @@ impl Builder {
     fn count(&mut self) {
         let done = self.asm.label();
         self.asm.store(Size::Word, Reg::R10, stack::COUNTER, Reg::R7);
-        self.lookup(self.maps.counters, stack::COUNTER);
+        self.asm.lookup(self.maps.counters, stack::COUNTER);
         self.asm.jump_if(Reg::R0, When::Equal, 0, done);
         self.asm.load(Size::Double, Reg::R1, Reg::R0, 0);
         self.asm.alu(Alu::Add, Reg::R1, 1);

@@ -12,9 +12,6 @@ use super::{TAG_SHIFT, key};
 use crate::classifier::BFD_PORT;
 use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 
-const HELPER_MAP_LOOKUP: i32 = 1;
-const HELPER_SKB_LOAD_BYTES: i32 = 26;
-
 /// Places on the stack, relative to R10.
 mod stack {
     /// The key that exceptions are looked up with; see [`super::key`].
@@ -89,19 +86,7 @@ pub(crate) fn assemble(parameters: Parameters) -> Result<Vec<Instruction>, Assem
 impl Builder {
     /// Copies `length` bytes at R7 to `to`; without them, there is nothing to steer by.
     fn load_bytes(&mut self, to: i16, length: i32) {
-        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R6);
-        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R7);
-        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R10);
-        self.asm.alu(Alu::Add, Reg::R3, i32::from(to));
-        self.asm.alu(Alu::Move, Reg::R4, length);
-        self.asm.call(HELPER_SKB_LOAD_BYTES);
-        self.asm.jump_if(Reg::R0, When::NotEqual, 0, self.first);
-    }
-
-    /// R1 = the number of 16 bits in network order at `at`.
-    fn number16(&mut self, at: i16) {
-        self.asm.load(Size::Half, Reg::R1, Reg::R10, at);
-        self.asm.be16_to_number(Reg::R1);
+        self.asm.load_bytes_or(to, length, self.first);
     }
 
     fn copy(&mut self, size: Size, to: i16, from: i16) {
@@ -157,7 +142,7 @@ impl Builder {
         self.asm.jump_if(Reg::R1, When::Below, 5, self.first);
         self.asm.alu(Alu::ShiftLeft, Reg::R1, 2);
         self.asm.alu_reg(Alu::Add, Reg::R7, Reg::R1);
-        self.number16(stack::HEADER + 6);
+        self.asm.number16(stack::HEADER + 6);
         let portless = self.asm.label();
         if self.is_quoted(ends) {
             self.asm.alu(Alu::And, Reg::R1, 0x1fff);
@@ -216,7 +201,7 @@ impl Builder {
             self.asm.place(fragment);
             self.load_bytes(stack::SMALL, 8);
             self.asm.load(Size::Byte, Reg::R8, Reg::R10, stack::SMALL);
-            self.number16(stack::SMALL + 2);
+            self.asm.number16(stack::SMALL + 2);
             let (bits, to) = if self.is_quoted(ends) { (0xfff8, self.first) } else { (0xfff9, portless) };
             self.asm.alu(Alu::And, Reg::R1, bits);
             self.asm.jump_if(Reg::R1, When::NotEqual, 0, to);
@@ -269,17 +254,14 @@ impl Builder {
     fn decide(&mut self) {
         self.asm.place(self.decide);
         self.asm.store(Size::Byte, Reg::R10, PROTOCOL, Reg::R8);
-        self.asm.load_map(Reg::R1, self.parameters.exceptions);
-        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R10);
-        self.asm.alu(Alu::Add, Reg::R2, i32::from(stack::KEY));
-        self.asm.call(HELPER_MAP_LOOKUP);
+        self.asm.lookup(self.parameters.exceptions, stack::KEY);
         let none = self.asm.label();
         self.asm.jump_if(Reg::R0, When::Equal, 0, none);
         self.asm.load(Size::Word, Reg::R0, Reg::R0, 0);
         self.asm.exit();
         self.asm.place(none);
         let class = self.asm.label();
-        self.number16(LOCAL_PORT);
+        self.asm.number16(LOCAL_PORT);
         self.asm.jump_if(Reg::R8, When::NotEqual, i32::from(Protocol::UDP.0), class);
         self.asm.jump_if(Reg::R1, When::Equal, i32::from(BFD_PORT), self.first);
         self.asm.place(class);

@@ -291,6 +291,31 @@ impl Lab {
         }
     }
 
+    /// Waits until no packet of a session is on its way any more: what a program sent faster than it could
+    /// go may still wait in queues when the program has ended.
+    #[track_caller]
+    pub fn settle(&self) {
+        let forwarded = || -> u64 {
+            let of = |router: &String| {
+                let shown = self.show(router, &["workers"]);
+                shown["workers"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter_map(|one| one["forwarded"].as_u64())
+                    .sum::<u64>()
+            };
+            self.routers().iter().map(of).sum()
+        };
+        let mut before = forwarded();
+        let still = || {
+            std::thread::sleep(Duration::from_millis(200));
+            let after = forwarded();
+            std::mem::replace(&mut before, after) == after
+        };
+        assert!(poll(10, still), "packets of sessions are still on their way");
+    }
+
     /// Packets that came and could not be taken: the routers' own count of what their sockets lost.
     pub fn overruns(&self) -> u64 {
         let of = |router: &String| -> u64 {

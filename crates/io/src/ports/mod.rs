@@ -300,9 +300,11 @@ impl Ports {
         self.events.pop_front()
     }
 
-    /// Every interface with its state and this worker's statistics, in the order of the specifications.
+    /// Every interface with its state and this worker's statistics as they are now, in the order of the
+    /// specifications.
     #[must_use]
-    pub fn status(&self) -> Vec<PortStatus> {
+    pub fn status(&mut self) -> Vec<PortStatus> {
+        self.ports.iter_mut().for_each(Port::count_overruns);
         let status = |port: &Port| PortStatus {
             id: port.spec.id,
             name: port.spec.name.clone(),

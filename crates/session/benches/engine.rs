@@ -5,7 +5,8 @@
 //! cache, sessions only as far as they fit. A batch that took ten times as long as the median batch
 //! of its round was interrupted by another program and is left out; how many were is printed. Each
 //! figure is the median of its rounds, with the fastest and the slowest one. `--json FILE` writes the
-//! figures to a file; `QUICK=1` takes three short rounds and a tenth of the sessions.
+//! figures to a file; `--only PART` measures one part, such as `gcm`; `QUICK=1` takes three short rounds
+//! and a tenth of the sessions.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "everything measured is made here")]
@@ -289,23 +290,19 @@ fn super_packets(pair: &mut Pair, effort: &Effort, report: &mut Report) {
 }
 
 /// Sessions whose payload is protected: sealed at the ingress, opened at the egress.
-fn protected(effort: &Effort, report: &mut Report) {
-    for suite in [Suite::Aes256Gcm, Suite::Aes256Cbc, Suite::HmacSha256] {
-        let mut pair = Pair::with(HOT, true, Some(suite));
-        pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
-        for (sessions, length) in [(256, 64), (256, 1400), (HOT, 1400)] {
-            let goal = (suite == Suite::Aes256Gcm && sessions < HOT).then_some(500.0);
-            let [sealed, opened] = both_ends(&mut pair, effort, sessions, &vec![0x55; length]);
-            let name = format!("{}, UDP {length} B, {sessions} sessions", suite.name());
-            report.add_packets(&format!("{name}, sealed"), goal, sealed);
-            report.add_packets(&format!("{name}, opened"), goal, opened);
-        }
+fn protected(suite: Suite, effort: &Effort, report: &mut Report) {
+    let mut pair = Pair::with(HOT, true, Some(suite));
+    pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
+    for (sessions, length) in [(256, 64), (256, 1400), (HOT, 1400)] {
+        let goal = (suite == Suite::Aes256Gcm && sessions < HOT).then_some(500.0);
+        let [sealed, opened] = both_ends(&mut pair, effort, sessions, &vec![0x55; length]);
+        let name = format!("{}, UDP {length} B, {sessions} sessions", suite.name());
+        report.add_packets(&format!("{name}, sealed"), goal, sealed);
+        report.add_packets(&format!("{name}, opened"), goal, opened);
     }
     let plain = Pair::new(HOT, true);
-    let mut pair = Pair::with(HOT, true, Some(Suite::Aes256Gcm));
-    pair.establish(&templates(0..HOT, UDP, &[0x55; 64]), &[0x55; 64]);
-    let bytes = (pair.ingress_heap - plain.ingress_heap) as f64 / f64::from(HOT);
-    report.add("heap of the keys of a session, aes-gcm-256", "bytes", None, vec![bytes]);
+    let bytes = (pair.ingress_heap.saturating_sub(plain.ingress_heap)) as f64 / f64::from(HOT);
+    report.add(&format!("heap of the keys of a session, {}", suite.name()), "bytes", None, vec![bytes]);
 }
 
 /// Rounds at the ingress and at the egress: what one seals, the other opens.
@@ -520,18 +517,30 @@ fn main() {
     let effort = Effort::chosen();
     let mut report = Report::default();
     println!("{} rounds\n{:<52} {:>9} {:>9} {:>9}", effort.rounds, "", "median", "min", "max");
-    hot(&effort, &mut report);
-    for encrypt in [true, false] {
-        first_packets(encrypt, &effort, &mut report);
+    let parts: [(&str, fn(&Effort, &mut Report)); 10] = [
+        ("hot", hot),
+        ("first-encrypted", |effort, report| first_packets(true, effort, report)),
+        ("first-signed", |effort, report| first_packets(false, effort, report)),
+        ("gcm", |effort, report| protected(Suite::Aes256Gcm, effort, report)),
+        ("cbc", |effort, report| protected(Suite::Aes256Cbc, effort, report)),
+        ("hmac", |effort, report| protected(Suite::HmacSha256, effort, report)),
+        ("in-parts", in_parts),
+        ("refused", refused),
+        ("all-at-once", all_at_once),
+        ("many", many),
+    ];
+    let only = value_of(&arguments, "--only");
+    for (_, part) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == name)) {
+        part(&effort, &mut report);
     }
-    protected(&effort, &mut report);
-    in_parts(&effort, &mut report);
-    refused(&effort, &mut report);
-    all_at_once(&effort, &mut report);
-    many(&effort, &mut report);
     let Interrupted { batches, of } = report.interrupted;
     println!("{batches} of {of} batches were interrupted and left out");
-    if let Some(at) = arguments.iter().position(|argument| argument == "--json") {
-        std::fs::write(&arguments[at + 1], report.json()).unwrap();
+    if let Some(file) = value_of(&arguments, "--json") {
+        std::fs::write(file, report.json()).unwrap();
     }
+}
+
+fn value_of<'a>(arguments: &'a [String], option: &str) -> Option<&'a String> {
+    let at = arguments.iter().position(|argument| argument == option)?;
+    Some(&arguments[at + 1])
 }

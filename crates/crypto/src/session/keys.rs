@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
     AES_128, AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
 };
@@ -11,6 +10,7 @@ use aws_lc_rs::{constant_time, hkdf, hmac};
 use fairway_types::Suite;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::gcm::{Gcm, KEY_LENGTH, NONCE_LENGTH};
 use super::{COUNTER_LENGTH, Direction, SessionSecret};
 use crate::hop::{CryptoError, IV_LENGTH, SALT_LENGTH, TAG_LENGTH};
 use crate::scrub;
@@ -24,10 +24,9 @@ const MATERIAL: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forged;
 
-/// Keys to seal and to open with. Those of the usual suite are in place: following a pointer to them
-/// would cost more than to use them.
+/// Keys to seal and to open with.
 pub(super) enum Keys {
-    Gcm { key: LessSafeKey, nonce_salt: [u8; NONCE_SALT_LENGTH] },
+    Gcm { key: Gcm, nonce_salt: [u8; NONCE_SALT_LENGTH] },
     Cbc(Box<Cbc>),
     Hmac(Box<hmac::Key>),
 }
@@ -95,10 +94,9 @@ impl Keys {
         Ok(match suite {
             Suite::HmacSha256 => Self::Hmac(Box::new(authenticate(material))),
             Suite::Aes256Gcm => {
-                let (key, rest) = material.split_at(32);
-                let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError)?;
+                let (key, rest) = material.split_first_chunk::<KEY_LENGTH>().ok_or(CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
-                Self::Gcm { key: LessSafeKey::new(key), nonce_salt }
+                Self::Gcm { key: Gcm::new(key)?, nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
                 let (algorithm, length) =
@@ -131,11 +129,8 @@ impl Keys {
                 let (front, rest) = block.split_first_chunk_mut::<COUNTER_LENGTH>().ok_or(CryptoError)?;
                 *front = counter.to_be_bytes();
                 let (payload, tag) = rest.split_at_mut_checked(length).ok_or(CryptoError)?;
-                let nonce = nonce(nonce_salt, counter);
-                let made = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(associated), payload)
-                    .map_err(|_| CryptoError)?;
-                tag.copy_from_slice(made.as_ref());
+                let tag = tag.first_chunk_mut().ok_or(CryptoError)?;
+                key.seal(nonce(nonce_salt, counter), associated, payload, tag)?;
             }
             Self::Hmac(key) => {
                 let (front, _) = block.split_first_chunk_mut::<COUNTER_LENGTH>().ok_or(CryptoError)?;
@@ -168,8 +163,7 @@ impl Keys {
                 // What zeros are encrypted to is what payload is combined with.
                 shown.fill(0);
                 let Some(counter) = self.counter(block) else { return 0 };
-                let nonce = nonce(nonce_salt, counter);
-                if key.seal_in_place_separate_tag(nonce, Aad::empty(), shown).is_err() {
+                if key.seal(nonce(nonce_salt, counter), &[], shown, &mut [0; TAG_LENGTH]).is_err() {
                     return 0;
                 }
                 shown.iter_mut().zip(front).for_each(|(byte, sealed)| *byte ^= sealed);
@@ -191,8 +185,7 @@ impl Keys {
         match self {
             Self::Gcm { key, nonce_salt } => {
                 let sealed = block.get_mut(COUNTER_LENGTH..).ok_or(Forged)?;
-                let nonce = nonce(nonce_salt, counter);
-                key.open_in_place(nonce, Aad::from(associated), sealed).map_err(|_| Forged)?;
+                key.open(nonce(nonce_salt, counter), associated, sealed)?;
                 Ok(COUNTER_LENGTH..length - TAG_LENGTH)
             }
             Self::Hmac(key) => {
@@ -204,15 +197,12 @@ impl Keys {
     }
 }
 
-/// The library zeroes keys for CBC and HMAC when they are dropped, and leaves those of GCM as they are:
-/// they are overwritten with those of a key that is none.
+/// The library zeroes keys for CBC and HMAC when they are dropped; see [`Gcm`] for the others.
 impl Drop for Keys {
     fn drop(&mut self) {
         scrub::note();
-        let Self::Gcm { key, nonce_salt } = self else { return };
-        nonce_salt.zeroize();
-        if let Ok(blank) = UnboundKey::new(&AES_256_GCM, &[0; 32]) {
-            *key = LessSafeKey::new(blank);
+        if let Self::Gcm { nonce_salt, .. } = self {
+            nonce_salt.zeroize();
         }
     }
 }
@@ -278,12 +268,12 @@ const fn material_length(suite: Suite) -> usize {
     }
 }
 
-fn nonce(salt: &[u8; NONCE_SALT_LENGTH], counter: u64) -> Nonce {
-    let mut nonce = [0; NONCE_SALT_LENGTH + COUNTER_LENGTH];
+fn nonce(salt: &[u8; NONCE_SALT_LENGTH], counter: u64) -> [u8; NONCE_LENGTH] {
+    let mut nonce = [0; NONCE_LENGTH];
     let (front, back) = nonce.split_at_mut(NONCE_SALT_LENGTH);
     front.copy_from_slice(salt);
     back.copy_from_slice(&counter.to_be_bytes());
-    Nonce::assume_unique_for_key(nonce)
+    nonce
 }
 
 fn counter_block(counter: u64) -> [u8; IV_LENGTH] {

@@ -10,6 +10,7 @@
 //! [`End`] is one end of a session: it seals what leaves and opens what arrives.
 
 mod end;
+mod gcm;
 mod inbound;
 mod keys;
 mod observer;

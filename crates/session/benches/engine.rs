@@ -168,6 +168,9 @@ impl Round {
     }
 }
 
+/// Something that is measured.
+type Part = fn(&Effort, &mut Report);
+
 /// How many batches were interrupted, of how many.
 #[derive(Default)]
 struct Interrupted {
@@ -517,7 +520,7 @@ fn main() {
     let effort = Effort::chosen();
     let mut report = Report::default();
     println!("{} rounds\n{:<52} {:>9} {:>9} {:>9}", effort.rounds, "", "median", "min", "max");
-    let parts: [(&str, fn(&Effort, &mut Report)); 10] = [
+    let parts: [(&str, Part); 10] = [
         ("hot", hot),
         ("first-encrypted", |effort, report| first_packets(true, effort, report)),
         ("first-signed", |effort, report| first_packets(false, effort, report)),

@@ -9,6 +9,8 @@ use aws_lc_rs::aead as usual;
 use ring::aead as wide;
 
 use super::keys::Forged;
+#[cfg(target_arch = "x86_64")]
+use super::processor::Processor;
 use crate::hop::{CryptoError, TAG_LENGTH};
 
 pub(super) const KEY_LENGTH: usize = 32;
@@ -24,7 +26,7 @@ pub(super) enum Gcm {
 impl Gcm {
     pub(super) fn new(key: &[u8; KEY_LENGTH]) -> Result<Self, CryptoError> {
         #[cfg(target_arch = "x86_64")]
-        if is_wide() {
+        if Processor::get().gcm_on_256_bits {
             return Self::wide(key);
         }
         Self::usual(key)
@@ -107,21 +109,6 @@ impl Drop for Gcm {
             }
         }
     }
-}
-
-/// Whether the second library is the faster one here. Who tells the first one what the processor has
-/// (`OPENSSL_ia32cap`, see `tools/units`) wants that one.
-#[cfg(target_arch = "x86_64")]
-fn is_wide() -> bool {
-    use std::sync::OnceLock;
-    static WIDE: OnceLock<bool> = OnceLock::new();
-    *WIDE.get_or_init(|| {
-        std::is_x86_feature_detected!("vaes")
-            && std::is_x86_feature_detected!("vpclmulqdq")
-            && std::is_x86_feature_detected!("avx2")
-            && !std::is_x86_feature_detected!("avx512bw")
-            && std::env::var_os("OPENSSL_ia32cap").is_none()
-    })
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

@@ -2,17 +2,16 @@
 
 use core::ops::Range;
 
-use aws_lc_rs::cipher::{
-    AES_128, AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
-};
-use aws_lc_rs::iv::FixedLength;
-use aws_lc_rs::{constant_time, hkdf, hmac};
+use aws_lc_rs::hkdf;
 use fairway_types::Suite;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::cbc::Cbc;
 use super::gcm::{Gcm, KEY_LENGTH, NONCE_LENGTH};
+use super::sha256::LANES;
+use super::tag::TagKey;
 use super::{COUNTER_LENGTH, Direction, SessionSecret};
-use crate::hop::{CryptoError, IV_LENGTH, SALT_LENGTH, TAG_LENGTH};
+use crate::hop::{CryptoError, SALT_LENGTH, TAG_LENGTH};
 use crate::scrub;
 
 /// Bytes of the part of a GCM nonce that is derived; the counter is the rest.
@@ -24,21 +23,22 @@ const MATERIAL: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forged;
 
+/// A payload that is to be sealed in place.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    /// What is authenticated with it.
+    pub associated: &'a [u8],
+    /// [`Suite::front`] bytes of room, the payload, and [`Suite::back`] bytes of room.
+    pub block: &'a mut [u8],
+    /// The payload's length in bytes.
+    pub length: usize,
+}
+
 /// Keys to seal and to open with.
 pub(super) enum Keys {
     Gcm { key: Gcm, nonce_salt: [u8; NONCE_SALT_LENGTH] },
     Cbc(Box<Cbc>),
-    Hmac(Box<hmac::Key>),
-}
-
-/// What CBC needs: the IV is the counter, encrypted under a key of its own, so that nobody can
-/// predict it (NIST SP 800-38A, appendix C) and the receiver can still read the counter.
-pub(super) struct Cbc {
-    encrypt: EncryptingKey,
-    decrypt: DecryptingKey,
-    hide_counter: EncryptingKey,
-    read_counter: DecryptingKey,
-    authenticate: hmac::Key,
+    Hmac(Box<TagKey>),
 }
 
 /// A length of key material.
@@ -90,54 +90,52 @@ impl Keys {
     }
 
     fn of_material(suite: Suite, material: &[u8]) -> Result<Self, CryptoError> {
-        let authenticate = |key: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, key);
         Ok(match suite {
-            Suite::HmacSha256 => Self::Hmac(Box::new(authenticate(material))),
+            Suite::HmacSha256 => Self::Hmac(Box::new(TagKey::new(material))),
             Suite::Aes256Gcm => {
                 let (key, rest) = material.split_first_chunk::<KEY_LENGTH>().ok_or(CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
                 Self::Gcm { key: Gcm::new(key)?, nonce_salt }
             }
-            Suite::Aes128Cbc | Suite::Aes256Cbc => {
-                let (algorithm, length) =
-                    if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
-                let (encrypt, rest) = material.split_at(length);
-                let (counter, mac) = rest.split_at(length);
-                let cipher = |key: &[u8]| UnboundCipherKey::new(algorithm, key).map_err(|_| CryptoError);
-                Self::Cbc(Box::new(Cbc {
-                    encrypt: EncryptingKey::cbc(cipher(encrypt)?).map_err(|_| CryptoError)?,
-                    decrypt: DecryptingKey::cbc(cipher(encrypt)?).map_err(|_| CryptoError)?,
-                    hide_counter: EncryptingKey::ecb(cipher(counter)?).map_err(|_| CryptoError)?,
-                    read_counter: DecryptingKey::ecb(cipher(counter)?).map_err(|_| CryptoError)?,
-                    authenticate: authenticate(mac),
-                }))
-            }
+            Suite::Aes128Cbc | Suite::Aes256Cbc => Self::Cbc(Box::new(Cbc::of_material(suite, material)?)),
         })
     }
 
-    /// Seals in place. `block` is [`Suite::front`] bytes of room, the payload, and [`Suite::back`]
-    /// bytes of room; `length` is that of the payload.
-    pub(super) fn seal(
-        &self,
-        counter: u64,
-        associated: &[u8],
-        block: &mut [u8],
-        length: usize,
-    ) -> Result<(), CryptoError> {
+    /// Seals a piece in place.
+    pub(super) fn seal(&self, counter: u64, piece: &mut Piece<'_>) -> Result<(), CryptoError> {
         match self {
             Self::Gcm { key, nonce_salt } => {
+                let Piece { associated, block, length } = piece;
                 let (front, rest) = block.split_first_chunk_mut::<COUNTER_LENGTH>().ok_or(CryptoError)?;
                 *front = counter.to_be_bytes();
-                let (payload, tag) = rest.split_at_mut_checked(length).ok_or(CryptoError)?;
+                let (payload, tag) = rest.split_at_mut_checked(*length).ok_or(CryptoError)?;
                 let tag = tag.first_chunk_mut().ok_or(CryptoError)?;
-                key.seal(nonce(nonce_salt, counter), associated, payload, tag)?;
+                key.seal(nonce(nonce_salt, counter), associated, payload, tag)
             }
             Self::Hmac(key) => {
-                let (front, _) = block.split_first_chunk_mut::<COUNTER_LENGTH>().ok_or(CryptoError)?;
-                *front = counter.to_be_bytes();
-                append_tag(key, associated, block).ok_or(CryptoError)?;
+                write_counter(counter, piece).ok_or(CryptoError)?;
+                key.append(piece.associated, piece.block).ok_or(CryptoError)
             }
-            Self::Cbc(cbc) => cbc.seal(counter, associated, block, length)?,
+            Self::Cbc(cbc) => cbc.seal(counter, piece),
+        }
+    }
+
+    /// Seals pieces whose counters follow one another.
+    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Piece<'_>]) -> Result<(), CryptoError> {
+        for (first, group) in (first..).step_by(LANES).zip(pieces.chunks_mut(LANES)) {
+            match self {
+                Self::Gcm { .. } => {
+                    (first..).zip(group).try_for_each(|(counter, piece)| self.seal(counter, piece))?;
+                }
+                Self::Hmac(key) => {
+                    (first..)
+                        .zip(group.iter_mut())
+                        .try_for_each(|(counter, piece)| write_counter(counter, piece))
+                        .and_then(|()| key.append_all(group))
+                        .ok_or(CryptoError)?;
+                }
+                Self::Cbc(cbc) => cbc.seal_all(first, group)?,
+            }
         }
         Ok(())
     }
@@ -189,7 +187,7 @@ impl Keys {
                 Ok(COUNTER_LENGTH..length - TAG_LENGTH)
             }
             Self::Hmac(key) => {
-                let signed = verify_tag(key, associated, block)?;
+                let signed = key.verify(associated, block)?;
                 if signed < COUNTER_LENGTH { Err(Forged) } else { Ok(COUNTER_LENGTH..signed) }
             }
             Self::Cbc(cbc) => cbc.open(associated, block),
@@ -207,56 +205,9 @@ impl Drop for Keys {
     }
 }
 
-impl Cbc {
-    fn seal(
-        &self,
-        counter: u64,
-        associated: &[u8],
-        block: &mut [u8],
-        length: usize,
-    ) -> Result<(), CryptoError> {
-        let (body, _) = block.split_at_mut_checked(block.len() - TAG_LENGTH).ok_or(CryptoError)?;
-        let (iv, payload) = body.split_first_chunk_mut::<IV_LENGTH>().ok_or(CryptoError)?;
-        *iv = counter_block(counter);
-        self.hide_counter.less_safe_encrypt(iv, EncryptionContext::None).map_err(|_| CryptoError)?;
-        let padding = payload.len() - length;
-        payload.get_mut(length..).ok_or(CryptoError)?.fill(padding as u8);
-        self.encrypt
-            .less_safe_encrypt(payload, EncryptionContext::Iv128(FixedLength::from(&*iv)))
-            .map_err(|_| CryptoError)?;
-        append_tag(&self.authenticate, associated, block).ok_or(CryptoError)
-    }
-
-    fn counter(&self, block: &[u8]) -> Option<u64> {
-        let mut iv = *block.first_chunk::<IV_LENGTH>()?;
-        self.read_counter.decrypt(&mut iv, DecryptionContext::None).ok()?;
-        // Only under the right key are the first eight bytes zero again.
-        u64::try_from(u128::from_be_bytes(iv)).ok()
-    }
-
-    fn reveal(&self, block: &[u8], shown: &mut [u8]) -> usize {
-        let Some((iv, sealed)) = block.split_first_chunk::<IV_LENGTH>() else { return 0 };
-        let length = sealed.len().min(shown.len()) / IV_LENGTH * IV_LENGTH;
-        let shown = &mut shown[..length];
-        shown.copy_from_slice(&sealed[..length]);
-        let iv = DecryptionContext::Iv128(FixedLength::from(iv));
-        if length == 0 || self.decrypt.decrypt(shown, iv).is_err() { 0 } else { length }
-    }
-
-    fn open(&self, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Forged> {
-        let signed = verify_tag(&self.authenticate, associated, block)?;
-        let body = block.get_mut(..signed).ok_or(Forged)?;
-        let (iv, payload) = body.split_first_chunk_mut::<IV_LENGTH>().ok_or(Forged)?;
-        let iv = DecryptionContext::Iv128(FixedLength::from(&*iv));
-        if payload.is_empty() || !payload.len().is_multiple_of(IV_LENGTH) {
-            return Err(Forged);
-        }
-        let plain = self.decrypt.decrypt(payload, iv).map_err(|_| Forged)?;
-        // The tag is right: whatever the padding is, the sender wrote it.
-        let padding = usize::from(plain.last().copied().unwrap_or(0));
-        let length = plain.len().checked_sub(padding).ok_or(Forged)?;
-        if padding == 0 || padding > IV_LENGTH { Err(Forged) } else { Ok(IV_LENGTH..IV_LENGTH + length) }
-    }
+fn write_counter(counter: u64, piece: &mut Piece<'_>) -> Option<()> {
+    *piece.block.first_chunk_mut()? = counter.to_be_bytes();
+    Some(())
 }
 
 const fn material_length(suite: Suite) -> usize {
@@ -274,33 +225,4 @@ fn nonce(salt: &[u8; NONCE_SALT_LENGTH], counter: u64) -> [u8; NONCE_LENGTH] {
     front.copy_from_slice(salt);
     back.copy_from_slice(&counter.to_be_bytes());
     nonce
-}
-
-fn counter_block(counter: u64) -> [u8; IV_LENGTH] {
-    u128::from(counter).to_be_bytes()
-}
-
-/// The tag of `associated` ‖ `signed`: the first 16 bytes of HMAC-SHA256.
-fn tag(key: &hmac::Key, associated: &[u8], signed: &[u8]) -> [u8; TAG_LENGTH] {
-    let mut context = hmac::Context::with_key(key);
-    context.update(associated);
-    context.update(signed);
-    let mut tag = [0; TAG_LENGTH];
-    tag.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
-    tag
-}
-
-/// Fills the last bytes of a block with the tag of what is before them.
-fn append_tag(key: &hmac::Key, associated: &[u8], block: &mut [u8]) -> Option<()> {
-    let (signed, place) = block.split_last_chunk_mut::<TAG_LENGTH>()?;
-    *place = tag(key, associated, signed);
-    Some(())
-}
-
-/// How many bytes of a block are in front of its tag, if that is right.
-fn verify_tag(key: &hmac::Key, associated: &[u8], block: &[u8]) -> Result<usize, Forged> {
-    let (signed, found) = block.split_last_chunk::<TAG_LENGTH>().ok_or(Forged)?;
-    let expected = tag(key, associated, signed);
-    constant_time::verify_slices_are_equal(&expected, found).map_err(|_| Forged)?;
-    Ok(signed.len())
 }

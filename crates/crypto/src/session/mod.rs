@@ -9,12 +9,16 @@
 //!
 //! [`End`] is one end of a session: it seals what leaves and opens what arrives.
 
+mod cbc;
 mod end;
 mod gcm;
 mod inbound;
 mod keys;
 mod observer;
 mod outbound;
+mod processor;
+mod sha256;
+mod tag;
 
 use core::fmt;
 
@@ -26,6 +30,7 @@ use crate::scrub;
 
 pub use end::End;
 pub use inbound::Unopened;
+pub use keys::Piece;
 pub use observer::Observer;
 pub use outbound::{Exhausted, PHASE_LIFETIME, PHASE_PACKETS};
 

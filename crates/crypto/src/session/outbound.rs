@@ -61,18 +61,24 @@ impl Outbound {
         self.phase
     }
 
-    /// Keys and counter for one more packet.
+    /// Keys and counters for so many more packets: the first counter, which the others follow.
     #[inline]
-    pub(super) fn take(&mut self, of: &Derivation<'_>, now: Time) -> Result<(&Keys, u64), Exhausted> {
+    pub(super) fn take(
+        &mut self,
+        of: &Derivation<'_>,
+        packets: usize,
+        now: Time,
+    ) -> Result<(&Keys, u64), Exhausted> {
         let worn = self.next >= PHASE_PACKETS || now.since(self.since) >= PHASE_LIFETIME;
         if worn && self.turns < TURNS {
             self.turn(of, now).map_err(|_| Exhausted)?;
         }
-        if self.next >= SEQUENCES {
+        let after = self.next.saturating_add(packets as u64);
+        if after > SEQUENCES {
             return Err(Exhausted);
         }
         let counter = u64::from(self.phase) << 56 | u64::from(self.worker) << 48 | self.next;
-        self.next += 1;
+        self.next = after;
         Ok((&self.keys, counter))
     }
 

@@ -29,7 +29,7 @@ fn seal(end: &mut End, associated: &[u8], payload: &[u8], now: Time) -> Vec<u8> 
     let mut block = vec![0; suite.front()];
     block.extend_from_slice(payload);
     block.resize(block.len() + suite.back(payload.len()), 0);
-    end.seal(associated, &mut block, payload.len(), now).unwrap();
+    end.seal(Piece { associated, block: &mut block, length: payload.len() }, now).unwrap();
     block
 }
 
@@ -82,7 +82,7 @@ fn sealing_and_opening_agree_with_the_other_implementation() {
         let (front, length) = (v.suite.front(), v.payload.len());
         let mut block = vec![0; front + length + v.suite.back(length)];
         block[front..front + length].copy_from_slice(&v.payload);
-        keys.seal(v.counter, &v.associated, &mut block, length).unwrap();
+        keys.seal(v.counter, &mut Piece { associated: &v.associated, block: &mut block, length }).unwrap();
         assert_eq!(block, v.sealed, "{:?} of {length} bytes", v.suite);
         assert_eq!(keys.counter(&block), Some(v.counter));
         let range = keys.open(v.counter, &v.associated, &mut block).unwrap();
@@ -257,6 +257,40 @@ fn secrets_are_not_printed() {
     let (ingress, _) = ends(Suite::Aes256Gcm);
     assert_eq!(format!("{:?}", ingress.secret()), "SessionSecret(redacted)");
     assert!(!format!("{ingress:?}").contains("[1, 1"));
+}
+
+proptest! {
+    /// Several payloads at once are sealed as one after the other.
+    #[test]
+    fn sealing_many_is_sealing_each(
+        suite in prop::sample::select(Suite::ALL.to_vec()),
+        lengths in prop::collection::vec(0..1500usize, 0..5),
+        alike in 0..40usize,
+        length in 0..1500usize,
+        bytes in prop::collection::vec(any::<u8>(), 1500 + 64),
+    ) {
+        let lengths: Vec<usize> = core::iter::repeat_n(length, alike).chain(lengths).collect();
+        let (mut one, mut other) = (ends(suite).0, ends(suite).0);
+        let message = |number: usize| (&bytes[number..number + 20], &bytes[number..number + lengths[number]]);
+        let expected: Vec<_> = (0..lengths.len())
+            .map(|number| seal(&mut one, message(number).0, message(number).1, START))
+            .collect();
+        let mut blocks: Vec<_> = (0..lengths.len())
+            .map(|number| {
+                let mut block = vec![0; suite.front()];
+                block.extend_from_slice(message(number).1);
+                block.resize(block.len() + suite.back(lengths[number]), 0);
+                block
+            })
+            .collect();
+        let mut pieces: Vec<_> = blocks
+            .iter_mut()
+            .enumerate()
+            .map(|(number, block)| Piece { associated: message(number).0, block, length: lengths[number] })
+            .collect();
+        other.seal_all(&mut pieces, START).unwrap();
+        prop_assert_eq!(blocks, expected);
+    }
 }
 
 proptest! {

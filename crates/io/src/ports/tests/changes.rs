@@ -163,7 +163,7 @@ fn addresses_that_come_and_go_change_what_is_taken() {
         !report.status.success()
     };
     bench.output("r", "ip addr add 10.77.1.77/32 dev left");
-    let with = |ports: &crate::Ports| ports.addresses(LEFT).contains(&"10.77.1.77/32".parse().unwrap());
+    let with = |ports: &mut crate::Ports| ports.addresses(LEFT).contains(&"10.77.1.77/32".parse().unwrap());
     forwarder.wait_for("added", with);
     assert!(!taken(&bench), "the host's own address: the kernel answers");
     bench.output("r", "ip addr del 10.77.1.77/32 dev left");

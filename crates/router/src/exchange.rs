@@ -53,8 +53,7 @@ impl Core {
                 slot.verdict = engine.lose_handover(clock.now(), slot);
             }
         };
-        batch.emitted_mut().iter_mut().for_each(&mut hand_over);
-        batch.received_mut().iter_mut().for_each(&mut hand_over);
+        batch.in_order(|slots| slots.iter_mut().for_each(&mut hand_over));
     }
 
     /// Takes what other workers have handed over or said; says whether there may be more.

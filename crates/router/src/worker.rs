@@ -32,6 +32,9 @@ const RECEIVE: usize = 64;
 const EMIT: usize = 4096;
 /// The longest packet the engine makes: a segment on a link with jumbo frames.
 const EMIT_BYTES: usize = 9728;
+/// Super-packets among them, 4 MiB in all: for each that is received, what does not fit one when it is
+/// sealed.
+const EMIT_LARGE: usize = RECEIVE;
 /// Batches in one round.
 const BATCHES: usize = 8;
 /// Tasks in one round.
@@ -77,7 +80,7 @@ impl Core {
             inbox,
             outboxes,
             drains: Drains::new(),
-            batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES),
+            batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES).with_large(EMIT_LARGE),
             clock,
             limiter: Limiter::default(),
             session_log,

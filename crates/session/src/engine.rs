@@ -190,10 +190,11 @@ impl Engine {
     /// Decides about every packet of a batch.
     pub fn process(&mut self, now: Now, batch: &mut Batch) {
         let (received, mut outlet) = batch.split();
-        for group in received.chunks_mut(GROUP) {
+        for (first, group) in (0..).step_by(GROUP).zip(received.chunks_mut(GROUP)) {
             let arrivals = self.approach(group);
-            for (packet, arrival) in group.iter_mut().zip(&arrivals) {
+            for (number, (packet, arrival)) in (first..).zip(group.iter_mut().zip(&arrivals)) {
                 let before = outlet.len();
+                outlet.begin_turn(number);
                 packet.verdict = self.receive(now, packet, arrival, &mut outlet);
                 if outlet.len() > before {
                     self.turn_emitted(now, before, &mut outlet);
@@ -357,7 +358,8 @@ impl Engine {
 
     /// Sends a packet that is not one of the batch, or hands it over.
     pub(crate) fn emit_copy(&mut self, now: Now, packet: &Slot, outlet: &mut Outlet<'_>) {
-        let fits = outlet.emit().is_some_and(|out| {
+        let place = outlet.emit_for(packet.packet.len());
+        let fits = place.map(|out| {
             out.interface = match packet.verdict {
                 Verdict::Forward(egress) => egress.interface,
                 _ => packet.interface,
@@ -369,7 +371,7 @@ impl Engine {
             out.fragmented = packet.fragmented;
             out.packet.fill(packet.packet.bytes())
         });
-        if fits {
+        if fits == Some(true) {
             let handed = matches!(packet.verdict, Verdict::HandOver(_));
             self.counters.increment(if handed {
                 Counter::PacketsHandedOver
@@ -377,7 +379,9 @@ impl Engine {
                 Counter::PacketsEmitted
             });
         } else {
-            outlet.unemit();
+            if fits.is_some() {
+                outlet.unemit();
+            }
             self.drops.record(now.mono, DropReason::OutputFull, packet.interface, None, packet.packet.len());
         }
     }

@@ -232,7 +232,7 @@ impl Network {
                 self.renumber(index, &model);
                 self.nodes[index].model = model.clone();
             }
-            self.dispatch(index, worker, &batch);
+            self.dispatch(index, worker, &mut batch);
             batch.clear();
         }
         self.batch = batch;

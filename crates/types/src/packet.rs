@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use crate::drops::DropReason;
 use crate::ids::InterfaceId;
+use crate::outlet::{Emitted, Outlet};
 use crate::steering::WorkerId;
 
 /// Bytes kept free in front of a received packet: metadata, an IPv6 and a UDP header, a link
@@ -118,6 +119,12 @@ impl PacketBuf {
     /// Cuts the packet to at most `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.end = self.end.min(self.start + length);
+    }
+
+    /// The longest packet that [`Self::fill`] takes, in bytes, with some tailroom left.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.storage.len().saturating_sub(HEADROOM + TAILROOM)
     }
 
     /// The whole free space from the packet's start to the end of the buffer, for a backend to
@@ -248,7 +255,7 @@ impl Slot {
         Self { packet, ..*self }
     }
 
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.packet.clear();
         self.interface = InterfaceId(0);
         self.checksum = Checksum::Unverified;
@@ -268,8 +275,7 @@ impl Slot {
 pub struct Batch {
     received: Vec<Slot>,
     filled: usize,
-    emitted: Vec<Slot>,
-    used: usize,
+    emitted: Emitted,
 }
 
 impl Batch {
@@ -280,9 +286,15 @@ impl Batch {
         Self {
             received: (0..receive).map(|_| Slot::new(PacketBuf::with_capacity(MAX_PACKET))).collect(),
             filled: 0,
-            emitted: (0..emit).map(|_| Slot::new(PacketBuf::with_capacity(emit_bytes))).collect(),
-            used: 0,
+            emitted: Emitted::new(emit, emit_bytes),
         }
+    }
+
+    /// The same, where `count` of the packets made by the engine may have up to [`MAX_PACKET`] bytes.
+    #[must_use]
+    pub fn with_large(mut self, count: usize) -> Self {
+        self.emitted.add_large(count);
+        self
     }
 
     /// Forgets all packets; buffers stay.
@@ -290,11 +302,8 @@ impl Batch {
         for slot in &mut self.received[..self.filled] {
             slot.reset();
         }
-        for slot in &mut self.emitted[..self.used] {
-            slot.reset();
-        }
         self.filled = 0;
-        self.used = 0;
+        self.emitted.clear();
     }
 
     /// An empty slot for a received packet, or `None` when the batch is full.
@@ -332,13 +341,12 @@ impl Batch {
 
     /// The received packets and, apart from them, the outlet for packets the engine makes.
     pub fn split(&mut self) -> (&mut [Slot], Outlet<'_>) {
-        let outlet = Outlet { emitted: &mut self.emitted, used: &mut self.used };
-        (&mut self.received[..self.filled], outlet)
+        (&mut self.received[..self.filled], Outlet::new(&mut self.emitted))
     }
 
     /// The outlet alone, for timeouts.
     pub fn outlet(&mut self) -> Outlet<'_> {
-        Outlet { emitted: &mut self.emitted, used: &mut self.used }
+        Outlet::new(&mut self.emitted)
     }
 
     /// All received packets.
@@ -355,60 +363,30 @@ impl Batch {
     /// All packets the engine made.
     #[must_use]
     pub fn emitted(&self) -> &[Slot] {
-        &self.emitted[..self.used]
+        self.emitted.slots()
     }
 
     /// All packets the engine made, to be changed.
     pub fn emitted_mut(&mut self) -> &mut [Slot] {
-        &mut self.emitted[..self.used]
-    }
-}
-
-/// Where the engine puts packets of its own making.
-#[derive(Debug)]
-pub struct Outlet<'a> {
-    emitted: &'a mut Vec<Slot>,
-    used: &'a mut usize,
-}
-
-impl Outlet<'_> {
-    /// An empty slot, or `None` when the batch has no room: the caller counts
-    /// [`DropReason::OutputFull`].
-    pub fn emit(&mut self) -> Option<&mut Slot> {
-        let slot = self.emitted.get_mut(*self.used)?;
-        *self.used += 1;
-        Some(slot)
+        self.emitted.slots_mut()
     }
 
-    /// Gives back the last slot taken with [`Self::emit`].
-    pub fn unemit(&mut self) {
-        if let Some(last) = self.used.checked_sub(1) {
-            self.emitted[last].reset();
-            *self.used = last;
+    /// Calls `act` with all packets in the order in which they are to leave, some at a time: what the
+    /// engine made while it decided about a received packet is in front of that packet.
+    pub fn in_order(&mut self, mut act: impl FnMut(&mut [Slot])) {
+        let (mut first, mut next) = (0, 0);
+        while let Some(end) = self.emitted.end_of_turn(next) {
+            let turn = self.emitted.turn(next).min(self.filled);
+            if turn > first {
+                act(&mut self.received[first..turn]);
+                first = turn;
+            }
+            act(&mut self.emitted.slots_mut()[next..end]);
+            next = end;
         }
-    }
-
-    /// How many more packets fit.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.emitted.len() - *self.used
-    }
-
-    /// How many packets there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        *self.used
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self.used == 0
-    }
-
-    /// A packet that was emitted before.
-    pub fn get_mut(&mut self, at: usize) -> Option<&mut Slot> {
-        self.emitted.get_mut(..*self.used)?.get_mut(at)
+        if first < self.filled {
+            act(&mut self.received[first..self.filled]);
+        }
     }
 }
 
@@ -447,5 +425,21 @@ mod tests {
         batch.clear();
         assert!(batch.is_empty());
         assert_eq!(batch.outlet().room(), 1);
+    }
+
+    #[test]
+    fn what_is_made_for_a_packet_leaves_in_front_of_it() {
+        let mut batch = Batch::new(3, 4, 100);
+        for number in 0..3u8 {
+            assert!(batch.receive().unwrap().packet.fill(&[number]));
+        }
+        let (_, mut outlet) = batch.split();
+        for (turn, number) in [(0, 10), (1, 11), (1, 12), (2, 13)] {
+            outlet.begin_turn(turn);
+            assert!(outlet.emit().unwrap().packet.fill(&[number]));
+        }
+        let mut order = Vec::new();
+        batch.in_order(|slots| order.extend(slots.iter().map(|slot| slot.packet.bytes()[0])));
+        assert_eq!(order, [10, 0, 11, 12, 1, 13, 2]);
     }
 }

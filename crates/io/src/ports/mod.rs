@@ -256,16 +256,14 @@ impl Ports {
         received
     }
 
-    /// Sends every slot whose verdict is `Forward`, first those the engine made, then those received,
-    /// and hands slots with `Punt` to the host through a TUN interface if there is one. A slot that
+    /// Sends every slot whose verdict is `Forward`, in the order of [`Batch::in_order`], and hands slots with `Punt` to the host through a TUN interface if there is one. A slot that
     /// could not be sent has the verdict `Drop` afterwards, and its reason is counted under the egress
     /// interface; one that waits for its next hop's link address has `Consumed`.
     pub fn transmit(&mut self, now: Now, batch: &mut Batch) {
         self.tap.begin();
         self.trunks.set_time(now.mono);
         let mut sender = self.sender();
-        sender.send(now.mono, batch.emitted_mut());
-        sender.send(now.mono, batch.received_mut());
+        batch.in_order(|slots| sender.send(now.mono, slots));
         self.solicit();
     }
 

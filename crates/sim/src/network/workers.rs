@@ -14,7 +14,7 @@ impl Network {
         let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
         batch.clear();
         self.nodes[index].engines[worker].handle_timeout(now, &mut batch);
-        self.dispatch(index, worker, &batch);
+        self.dispatch(index, worker, &mut batch);
         self.batch = batch;
     }
 
@@ -57,7 +57,7 @@ impl Network {
         let mut batch = std::mem::replace(&mut self.batch, Batch::new(0, 0, 0));
         batch.clear();
         self.nodes[index].engines[worker].hear(now, notice, &mut batch);
-        self.dispatch(index, worker, &batch);
+        self.dispatch(index, worker, &mut batch);
         self.batch = batch;
     }
 
@@ -99,7 +99,7 @@ impl Network {
         let before = Books::of(engine);
         engine.process(now, &mut batch);
         Books::check(&before, &Books::of(engine), &batch, self.seed);
-        self.dispatch(index, worker, &batch);
+        self.dispatch(index, worker, &mut batch);
         self.batch = batch;
     }
 
@@ -123,14 +123,16 @@ impl Network {
         Some((interface, packet))
     }
 
-    pub(super) fn dispatch(&mut self, index: usize, worker: usize, batch: &Batch) {
+    pub(super) fn dispatch(&mut self, index: usize, worker: usize, batch: &mut Batch) {
         self.share(index, worker);
-        for slot in batch.emitted().iter().chain(batch.received()) {
-            match slot.verdict {
-                Verdict::HandOver(to) => self.hand_over(index, worker, to.index(), slot),
-                _ => self.transmit(index, slot),
+        batch.in_order(|slots| {
+            for slot in slots {
+                match slot.verdict {
+                    Verdict::HandOver(to) => self.hand_over(index, worker, to.index(), slot),
+                    _ => self.transmit(index, slot),
+                }
             }
-        }
+        });
         let node = &mut self.nodes[index];
         let engine = &mut node.engines[worker];
         while let Some(event) = engine.poll_event() {

@@ -9,7 +9,7 @@ use crate::carry;
 use crate::engine::Engine;
 use crate::fragments::{Fit, Identity, Way};
 use crate::handshake::Attach;
-use crate::headers::{checksum_is_valid, complete_checksum, payload_offsets};
+use crate::headers::{checksum_is_valid, leave_checksum};
 use crate::protect::Treatment;
 use crate::session::Side;
 use crate::table::Index;
@@ -106,9 +106,7 @@ impl Engine {
             self.seal_payload(now, index, packet, &to)?;
         }
         if cover == Some(Cover::Sealed) || opened.is_some() {
-            let (transport, _) = payload_offsets(packet.packet.bytes(), &to);
-            complete_checksum(packet.packet.bytes_mut(), transport, &to);
-            packet.checksum = Checksum::Valid;
+            leave_checksum(packet, &to);
         }
         let egress = Egress { interface: to.interface, next_hop };
         let sent = match in_parts {

@@ -3,7 +3,7 @@
 //! Offsets are those of RFC 791, RFC 8200, RFC 768 and RFC 9293. Packets were parsed before, so the
 //! headers are known to be there.
 
-use fairway_types::{DropReason, PacketBuf, Protocol};
+use fairway_types::{Checksum, DropReason, PacketBuf, Protocol, Slot};
 use fairway_wire::checksum;
 use fairway_wire::ip::{self, Parsed};
 
@@ -158,6 +158,22 @@ pub(crate) fn complete_checksum(bytes: &mut [u8], offset: usize, to: &FlowKey) {
         &bytes[offset..],
     );
     write_u16(bytes, field, sum);
+}
+
+/// Leaves the checksum of a packet that goes from `to`'s local end to its remote end to whoever puts it
+/// on a wire: its field gets the folded sum of the pseudo-header. Nothing of the payload is read.
+pub(crate) fn leave_checksum(packet: &mut Slot, to: &FlowKey) {
+    let (offset, _) = payload_offsets(packet.packet.bytes(), to);
+    let field = match to.protocol {
+        Protocol::TCP => offset + TCP_CHECKSUM,
+        Protocol::UDP => offset + UDP_CHECKSUM,
+        _ => return,
+    };
+    let length = (packet.packet.len() - offset) as u32;
+    let (local, remote) = (to.local.ip(to.ipv6), to.remote.ip(to.ipv6));
+    let sum = checksum::fold(checksum::pseudo_header(local, remote, to.protocol.0, length));
+    write_u16(packet.packet.bytes_mut(), field, sum);
+    packet.checksum = Checksum::Partial;
 }
 
 /// Completes a checksum whose field holds the folded pseudo-header sum.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fairway_types::{Checksum, Slot};
 use fairway_wire::icmp::{self, ErrorRepr};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::{checksum, protocol};
@@ -160,6 +161,25 @@ impl Packet {
             payload: payload.into(),
         })
     }
+}
+
+/// The packet of a slot as it is on a wire: with its checksum finished.
+#[must_use]
+pub fn finished(slot: &Slot) -> Vec<u8> {
+    let mut packet = slot.packet.bytes().to_vec();
+    if slot.checksum == Checksum::Partial
+        && let Ok(parsed) = ip::parse(&packet)
+        && let Some(at) = checksum::field_offset(parsed.protocol)
+    {
+        let transport = usize::from(parsed.header_len);
+        // What the field holds is the sum of the pseudo-header.
+        let sum = match !checksum::fold(checksum::sum(&packet[transport..])) {
+            0 if parsed.protocol == protocol::UDP => u16::MAX,
+            sum => sum,
+        };
+        packet[transport + at..transport + at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet
 }
 
 /// Whether the transport checksum of a packet is right.

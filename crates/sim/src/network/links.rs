@@ -9,12 +9,12 @@ use rand_core::RngCore;
 
 use super::{Arrival, Far, LINK_DELAY, Network, NodeId};
 use crate::fragments::cut;
-use crate::packet::{IcmpError, is_intact};
+use crate::packet::{IcmpError, finished, is_intact};
 
 impl Network {
     pub(super) fn transmit(&mut self, index: usize, slot: &Slot) {
         let Verdict::Forward(egress) = slot.verdict else { return };
-        let packet = slot.packet.bytes().to_vec();
+        let packet = finished(slot);
         let at = self.now + std::time::Duration::from_nanos(LINK_DELAY);
         if let Some(&far) = self.far.get(&(index, egress.interface.0)) {
             if let Some(tap) = &mut self.tap {

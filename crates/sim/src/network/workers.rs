@@ -7,6 +7,7 @@ use fairway_types::{Batch, InterfaceId, Slot, Verdict};
 
 use super::{Arrival, Handed, Network, NodeId};
 use crate::accounting::Books;
+use crate::packet::finished;
 
 impl Network {
     pub(super) fn timeout(&mut self, index: usize, worker: usize) {
@@ -160,7 +161,7 @@ impl Network {
             times: slot.handed + 1,
             genuine: slot.genuine,
             fragmented: slot.fragmented,
-            packet: slot.packet.bytes().to_vec(),
+            packet: finished(slot),
         };
         self.schedule(at, Arrival::AtWorker(index, to, handed));
     }

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use fairway_crypto::session::{Direction, End, Piece, SessionSecret, Suite};
+use fairway_crypto::session::{Direction, End, Piece, Sealed, SessionSecret, Suite};
 use fairway_types::Time;
 
 const PAYLOAD: usize = 1400;
@@ -49,7 +49,7 @@ fn main() {
     for suite in Suite::ALL {
         let (mut ingress, mut egress) = ends(suite);
         let mut blocks = vec![vec![0x55; PAYLOAD]; SEGMENTS];
-        let mut figures = [const { Vec::new() }; 3];
+        let mut figures = [const { Vec::new() }; 4];
         for _ in 0..rounds {
             let mut alone = pieces(suite, &mut blocks);
             figures[0].push(each(|| {
@@ -65,14 +65,20 @@ fn main() {
                     egress.open(&[0x11; 28], block, START).unwrap();
                 }
             }));
+            ingress.seal_all(&mut pieces(suite, &mut blocks), START).unwrap();
+            let mut sealed: Vec<_> = blocks.iter_mut().map(|block| Sealed::new(&[0x11; 28], block)).collect();
+            figures[3].push(each(|| egress.open_all(&mut sealed, START)));
+            assert!(sealed.iter().all(|sealed| sealed.opened.is_ok()));
         }
         let medians = figures.each_mut().map(|figures| {
             figures.sort_unstable_by(f64::total_cmp);
             figures[figures.len() / 2]
         });
-        for (what, at) in [("sealed one by one", 0), ("sealed 40 at once", 1), ("opened one by one", 2)] {
-            let ratio = if at == 1 { format!("{:.2}", medians[0] / medians[1]) } else { String::new() };
-            let name = format!("{}, {what}", suite.name());
+        let names = ["sealed one by one", "sealed 40 at once", "opened one by one", "opened 40 at once"];
+        for (at, name) in names.into_iter().enumerate() {
+            let ratio =
+                if at % 2 == 1 { format!("{:.2}", medians[at - 1] / medians[at]) } else { String::new() };
+            let name = format!("{}, {name}", suite.name());
             println!("{name:<40} {:>9.0} {:>9.0}   {ratio}", medians[at], figures[at][0]);
         }
     }

@@ -17,7 +17,7 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 use fairway_types::Suite;
 
-use super::keys::{Forged, Piece};
+use super::keys::{Forged, Piece, Sealed, Tag};
 use super::processor::Processor;
 use super::sha256::LANES;
 use super::tag::TagKey;
@@ -112,9 +112,13 @@ impl Cbc {
         if length == 0 || self.decrypt.decrypt(shown, iv).is_err() { 0 } else { length }
     }
 
+    pub(super) fn verify_all(&self, blocks: &[Sealed<'_>]) -> [Tag; LANES] {
+        self.authenticate.verify_all(blocks)
+    }
+
     /// Verifies, then decrypts in place; where the payload is.
-    pub(super) fn open(&self, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Forged> {
-        let signed = self.authenticate.verify(associated, block)?;
+    pub(super) fn open(&self, associated: &[u8], block: &mut [u8], tag: Tag) -> Result<Range<usize>, Forged> {
+        let signed = self.authenticate.verify(associated, block, tag)?;
         let body = block.get_mut(..signed).ok_or(Forged)?;
         let (iv, payload) = body.split_first_chunk_mut::<IV_LENGTH>().ok_or(Forged)?;
         let iv = DecryptionContext::Iv128(FixedLength::from(&*iv));

@@ -6,7 +6,7 @@ use core::ops::Range;
 use fairway_types::{Suite, Time};
 
 use super::inbound::{Inbound, Unopened};
-use super::keys::{Derivation, Piece};
+use super::keys::{Derivation, Piece, Sealed};
 use super::outbound::{Exhausted, Outbound};
 use super::{Direction, SessionSecret};
 use crate::hop::{CryptoError, SALT_LENGTH};
@@ -149,6 +149,13 @@ impl End {
     pub fn open(&mut self, associated: &[u8], block: &mut [u8], now: Time) -> Result<Range<usize>, Unopened> {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
         self.inbound.open(&of, associated, block, now)
+    }
+
+    /// Opens several blocks, as [`Self::open`] would one after the other, but faster: they are verified side
+    /// by side where the processor can.
+    pub fn open_all(&mut self, blocks: &mut [Sealed<'_>], now: Time) {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
+        self.inbound.open_all(&of, blocks, now);
     }
 }
 

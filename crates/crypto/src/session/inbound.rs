@@ -6,8 +6,9 @@ use core::time::Duration;
 use fairway_types::Time;
 use thiserror::Error;
 
-use super::keys::{Derivation, Keys};
+use super::keys::{Derivation, Keys, Sealed, Tag};
 use super::outbound::{SEQUENCES, first_phase};
+use super::sha256::LANES;
 use crate::hop::{CryptoError, SALT_LENGTH};
 use crate::replay::ReplayWindow;
 
@@ -59,7 +60,13 @@ impl Generation {
     }
 
     /// What is known to be old is not even verified.
-    fn open(&mut self, counter: u64, associated: &[u8], block: &mut [u8]) -> Result<Range<usize>, Unopened> {
+    fn open(
+        &mut self,
+        counter: u64,
+        associated: &[u8],
+        block: &mut [u8],
+        tag: Tag,
+    ) -> Result<Range<usize>, Unopened> {
         let (worker, sequence) = ((counter >> 48) as u8, counter % SEQUENCES);
         let is_full = self.others.len() == WORKERS;
         match self.window(worker) {
@@ -67,7 +74,7 @@ impl Generation {
             None if is_full => return Err(Unopened::Forged),
             None => {}
         }
-        let payload = self.keys.open(counter, associated, block).map_err(|_| Unopened::Forged)?;
+        let payload = self.keys.open(counter, associated, block, tag).map_err(|_| Unopened::Forged)?;
         if self.window(worker).is_none() {
             let fresh = (worker, Window::new());
             if self.first.is_none() { self.first = Some(fresh) } else { self.others.push(fresh) }
@@ -135,14 +142,33 @@ impl Inbound {
     ) -> Result<Range<usize>, Unopened> {
         let Some(current) = &mut self.current else { return Err(Unopened::NoKeys) };
         if let Some(counter) = current.counter(block) {
-            return current.open(counter, associated, block);
+            return current.open(counter, associated, block, Tag::Unknown);
         }
         for (generation, until) in self.previous.iter_mut().flatten() {
             if let Some(counter) = generation.counter(block).filter(|_| now < *until) {
-                return generation.open(counter, associated, block);
+                return generation.open(counter, associated, block, Tag::Unknown);
             }
         }
         self.open_next(of, associated, block, now)
+    }
+
+    /// [`Self::open`] for several blocks, in their order.
+    pub(super) fn open_all(&mut self, of: &Derivation<'_>, blocks: &mut [Sealed<'_>], now: Time) {
+        for group in blocks.chunks_mut(LANES) {
+            let (tags, verified_by) = match &self.current {
+                Some(current) => (current.keys.verify_all(group), Some((current.salt, current.phase))),
+                None => ([Tag::Unknown; LANES], None),
+            };
+            for (sealed, tag) in group.iter_mut().zip(tags) {
+                let Sealed { associated, block, opened } = sealed;
+                // One of them may be the first of the next key phase.
+                let current = self.current.as_mut().filter(|c| verified_by == Some((c.salt, c.phase)));
+                *opened = match current.and_then(|current| Some((current.counter(block)?, current))) {
+                    Some((counter, current)) => current.open(counter, associated, block, tag),
+                    None => self.open(of, associated, block, now),
+                };
+            }
+        }
     }
 
     /// Opens the first packet of the next key phase of the current salt.
@@ -160,7 +186,7 @@ impl Inbound {
                 .map_err(|_| Unopened::NoKeys)?,
         };
         let opened = match next.counter(block) {
-            Some(counter) => next.open(counter, associated, block),
+            Some(counter) => next.open(counter, associated, block, Tag::Unknown),
             None => Err(Unopened::Forged),
         };
         if opened.is_ok() {

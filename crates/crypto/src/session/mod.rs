@@ -30,7 +30,7 @@ use crate::scrub;
 
 pub use end::End;
 pub use inbound::Unopened;
-pub use keys::Piece;
+pub use keys::{Piece, Sealed};
 pub use observer::Observer;
 pub use outbound::{Exhausted, PHASE_LIFETIME, PHASE_PACKETS};
 

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use fairway_types::Suite;
 
-use super::keys::{Derivation, Keys};
+use super::keys::{Derivation, Keys, Tag};
 use super::outbound::first_phase;
 use super::{Direction, SessionSecret};
 use crate::hop::SALT_LENGTH;
@@ -34,7 +34,7 @@ impl Observer {
         self.phases.iter().find_map(|keys| {
             block.copy_from_slice(&original);
             let counter = keys.counter(block)?;
-            keys.open(counter, associated, block).ok()
+            keys.open(counter, associated, block, Tag::Unknown).ok()
         })
     }
 }

@@ -4,7 +4,7 @@
 use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroize;
 
-use super::keys::{Forged, Piece};
+use super::keys::{Forged, Piece, Sealed, Tag};
 use super::processor::{Hashing, Processor};
 use super::sha256::{BLOCK, LANES, START, State, States, take_one};
 use crate::hop::TAG_LENGTH;
@@ -25,7 +25,7 @@ struct Lanes {
 /// A message in two parts: what is authenticated with a block, and the block.
 pub(super) type Message<'a> = [&'a [u8]; 2];
 
-pub(super) type Tag = [u8; TAG_LENGTH];
+type Bytes = [u8; TAG_LENGTH];
 
 impl TagKey {
     pub(super) fn new(key: &[u8]) -> Self {
@@ -40,14 +40,14 @@ impl TagKey {
     }
 
     /// The tag of one message.
-    pub(super) fn tag(&self, message: Message<'_>) -> Tag {
+    pub(super) fn tag(&self, message: Message<'_>) -> Bytes {
         let mut context = hmac::Context::with_key(&self.key);
         message.iter().for_each(|part| context.update(part));
         shortened(context.sign().as_ref())
     }
 
     /// The tags of up to [`LANES`] messages, in their order; beyond them, nothing that means anything.
-    pub(super) fn tags(&self, messages: &[Message<'_>]) -> [Tag; LANES] {
+    pub(super) fn tags(&self, messages: &[Message<'_>]) -> [Bytes; LANES] {
         match &self.lanes {
             Some(lanes) if are_worth_it(messages) => lanes.tags(messages),
             _ => {
@@ -79,11 +79,37 @@ impl TagKey {
         Some(())
     }
 
+    /// What is known of the tags of up to [`LANES`] blocks: nothing, where they are not verified faster
+    /// at once.
+    pub(super) fn verify_all(&self, blocks: &[Sealed<'_>]) -> [Tag; LANES] {
+        let mut known = [Tag::Unknown; LANES];
+        let mut messages = [[&[][..]; 2]; LANES];
+        for (message, sealed) in messages.iter_mut().zip(blocks) {
+            let Some((signed, _)) = sealed.block.split_last_chunk::<TAG_LENGTH>() else { return known };
+            *message = [sealed.associated, signed];
+        }
+        let Some(messages) = messages.get(..blocks.len()) else { return known };
+        let Some(lanes) = self.lanes.as_ref().filter(|_| are_worth_it(messages)) else { return known };
+        for ((known, expected), sealed) in known.iter_mut().zip(lanes.tags(messages)).zip(blocks) {
+            let found = sealed.block.last_chunk::<TAG_LENGTH>();
+            let equal =
+                found.is_some_and(|found| constant_time::verify_slices_are_equal(&expected, found).is_ok());
+            *known = if equal { Tag::Right } else { Tag::Wrong };
+        }
+        known
+    }
+
     /// How many bytes of a block are in front of its tag, if that is right.
-    pub(super) fn verify(&self, associated: &[u8], block: &[u8]) -> Result<usize, Forged> {
+    pub(super) fn verify(&self, associated: &[u8], block: &[u8], known: Tag) -> Result<usize, Forged> {
         let (signed, found) = block.split_last_chunk::<TAG_LENGTH>().ok_or(Forged)?;
-        let expected = self.tag([associated, signed]);
-        constant_time::verify_slices_are_equal(&expected, found).map_err(|_| Forged)?;
+        match known {
+            Tag::Right => {}
+            Tag::Wrong => return Err(Forged),
+            Tag::Unknown => {
+                let expected = self.tag([associated, signed]);
+                constant_time::verify_slices_are_equal(&expected, found).map_err(|_| Forged)?;
+            }
+        }
         Ok(signed.len())
     }
 }
@@ -112,7 +138,7 @@ impl Lanes {
     }
 
     /// The tags of up to [`LANES`] messages of one length; those of lanes without a message mean nothing.
-    fn tags(&self, messages: &[Message<'_>]) -> [Tag; LANES] {
+    fn tags(&self, messages: &[Message<'_>]) -> [Bytes; LANES] {
         let length = messages.first().map_or(0, |message| message[0].len() + message[1].len());
         let mut states = States::all(&self.inner);
         let mut blocks = [[0; BLOCK]; LANES];
@@ -189,7 +215,7 @@ const fn bits(length: usize) -> [u8; 8] {
     ((BLOCK + length) as u64 * 8).to_be_bytes()
 }
 
-fn shortened(digest: &[u8]) -> Tag {
+fn shortened(digest: &[u8]) -> Bytes {
     let mut tag = [0; TAG_LENGTH];
     tag.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
     tag
@@ -225,7 +251,7 @@ mod tests {
                     let place = odd.index(count);
                     messages[place][1] = &messages[place][1][..length - 1];
                 }
-                let expected: Vec<Tag> = messages.iter().map(|message| key.tag(*message)).collect();
+                let expected: Vec<Bytes> = messages.iter().map(|message| key.tag(*message)).collect();
                 prop_assert_eq!(&key.tags(&messages)[..count], &expected);
             }
         }

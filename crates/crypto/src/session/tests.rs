@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::keys::{Derivation, Keys};
+use super::keys::{Derivation, Keys, Tag};
 use super::*;
 
 const SALT: [u8; 16] = *b"salt of a sender";
@@ -85,7 +85,7 @@ fn sealing_and_opening_agree_with_the_other_implementation() {
         keys.seal(v.counter, &mut Piece { associated: &v.associated, block: &mut block, length }).unwrap();
         assert_eq!(block, v.sealed, "{:?} of {length} bytes", v.suite);
         assert_eq!(keys.counter(&block), Some(v.counter));
-        let range = keys.open(v.counter, &v.associated, &mut block).unwrap();
+        let range = keys.open(v.counter, &v.associated, &mut block, Tag::Unknown).unwrap();
         assert_eq!(block[range], v.payload);
     }
 }
@@ -260,6 +260,43 @@ fn secrets_are_not_printed() {
 }
 
 proptest! {
+    /// Several blocks at once are opened as one after the other, whatever was done to them.
+    #[test]
+    fn opening_many_is_opening_each(
+        suite in prop::sample::select(Suite::ALL.to_vec()),
+        length in 0..300usize,
+        order in prop::collection::vec(0..48usize, 0..48),
+        turn in 0..60usize,
+        flips in prop::collection::vec((0..48usize, any::<prop::sample::Index>()), 0..4),
+        bytes in prop::collection::vec(any::<u8>(), 300),
+    ) {
+        let (mut sender, mut one) = ends(suite);
+        let (_, mut other) = ends(suite);
+        let sent: Vec<_> = (0..48)
+            .map(|number| {
+                if number == turn {
+                    sender.turn(START).unwrap();
+                }
+                seal(&mut sender, &bytes[..20.min(length)], &bytes[..length], START)
+            })
+            .collect();
+        // Out of order, some twice, some not at all, some changed.
+        let mut arrived: Vec<_> = order.iter().map(|&number| sent[number].clone()).collect();
+        for (number, at) in flips {
+            if let Some(block) = arrived.get_mut(number) {
+                let at = at.index(block.len());
+                block[at] ^= 1;
+            }
+        }
+        let associated = &bytes[..20.min(length)];
+        let expected: Vec<_> = arrived.iter().map(|block| open(&mut one, associated, block, START)).collect();
+        let mut sealed: Vec<_> = arrived.iter_mut().map(|block| Sealed::new(associated, block)).collect();
+        other.open_all(&mut sealed, START);
+        let opened: Vec<_> =
+            sealed.iter().map(|sealed| sealed.opened.clone().map(|range| sealed.block[range].to_vec())).collect();
+        prop_assert_eq!(opened, expected);
+    }
+
     /// Several payloads at once are sealed as one after the other.
     #[test]
     fn sealing_many_is_sealing_each(

@@ -219,7 +219,11 @@ impl Forwarder {
     }
 
     /// Asks again and again until the answer is yes.
-    pub(super) fn wait_for(&self, what: &str, condition: impl Fn(&mut Ports) -> bool + Clone + Send + 'static) {
+    pub(super) fn wait_for(
+        &self,
+        what: &str,
+        condition: impl Fn(&mut Ports) -> bool + Clone + Send + 'static,
+    ) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             let condition = condition.clone();

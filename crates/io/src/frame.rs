@@ -71,9 +71,11 @@ fn transport(packet: &[u8]) -> Option<Transport> {
         }
         6 => {
             let mut found = Transport { protocol: packet.first_chunk::<40>()?[6], offset: 40 };
-            while matches!(found.protocol, 0 | 43 | 60) {
+            while matches!(found.protocol, 0 | 43 | 44 | 60) {
                 let &[next, units] = packet.get(found.offset..)?.first_chunk::<2>()?;
-                found = Transport { protocol: next, offset: found.offset + usize::from(units) * 8 + 8 };
+                // A fragment header has one length; what follows it here is a whole packet.
+                let units = if found.protocol == 44 { 0 } else { usize::from(units) };
+                found = Transport { protocol: next, offset: found.offset + units * 8 + 8 };
             }
             Some(found)
         }

@@ -7,8 +7,7 @@
 
 use fairway_types::{Checksum, DropReason, Protocol, Slot};
 use fairway_wire::checksum::Delta;
-use fairway_wire::ip::Parsed;
-use fairway_wire::svr::{CARRIED_SEQUENCE, tcp_header_len};
+use fairway_wire::svr::{self, CARRIED_SEQUENCE, tcp_header_len};
 
 use crate::headers::{self, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::key::FlowKey;
@@ -20,21 +19,20 @@ const ACKNOWLEDGEMENT: usize = 8;
 const DATA_OFFSET: usize = 12;
 const WINDOW: usize = 14;
 const OPTIONS: usize = 20;
-/// What the TCP state needs to know of a carried segment.
-pub(crate) fn tcp_segment(bytes: &[u8], parsed: &Parsed) -> Result<Segment, DropReason> {
-    let segment = bytes
-        .get(usize::from(parsed.header_len)..parsed.payload_end as usize)
-        .ok_or(DropReason::MalformedTransport)?;
-    let length = tcp_header_len(segment).ok_or(DropReason::MalformedTransport)?;
-    let flags = segment[DATA_OFFSET + 1];
+/// What the TCP state needs to know of the carried segment that a datagram's payload is.
+pub(crate) fn tcp_segment(datagram: &[u8]) -> Result<Segment, DropReason> {
+    let length = svr::carried_header_len(datagram).ok_or(DropReason::MalformedTransport)?;
+    // Offsets are those of the header with its ports.
+    let at = |offset: usize| offset - headers::UDP_LEN;
+    let flags = datagram[at(DATA_OFFSET + 1)];
     let syn = flags & flags::SYN != 0;
     Ok(Segment {
         flags,
-        sequence: read_u32(segment, CARRIED_SEQUENCE),
-        acknowledgement: read_u32(segment, ACKNOWLEDGEMENT),
-        window: headers::read_u16(segment, WINDOW),
-        length: (segment.len() - length) as u32,
-        scale: if syn { window_scale(&segment[OPTIONS..length]) } else { None },
+        sequence: read_u32(datagram, at(svr::CARRIED_SEQUENCE)),
+        acknowledgement: read_u32(datagram, at(ACKNOWLEDGEMENT)),
+        window: headers::read_u16(datagram, at(WINDOW)),
+        length: (datagram.len() - length) as u32,
+        scale: if syn { window_scale(&datagram[at(OPTIONS)..length]) } else { None },
     })
 }
 
@@ -203,7 +201,7 @@ mod tests {
         let sum = !checksum::fold(checksum::sum(&slot.packet.bytes()[..20]));
         slot.packet.bytes_mut()[10..12].copy_from_slice(&sum.to_be_bytes());
         let parsed = ip::parse(slot.packet.bytes()).unwrap();
-        let segment = tcp_segment(slot.packet.bytes(), &parsed).unwrap();
+        let segment = tcp_segment(parsed.payload(slot.packet.bytes())).unwrap();
         assert_eq!((segment.sequence, segment.acknowledgement), (0x0102_0304, 0x0506_0708));
         assert_eq!((segment.window, segment.length, segment.scale), (0x1234, 0, Some(7)));
     }

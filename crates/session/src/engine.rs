@@ -12,6 +12,7 @@ use std::time::Duration;
 use fairway_crypto::Keyring;
 use fairway_peering::Peering;
 use fairway_policy::Snapshot;
+use fairway_types::packet::MAX_PACKET;
 use fairway_types::{
     Batch, Counter, Counters, DropReason, InterfaceId, Now, Outlet, PacketBuf, PathId, PeerId, Protocol,
     Slot, Time, Verdict,
@@ -111,6 +112,8 @@ pub struct Engine {
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
     pub(crate) segment: Option<Box<Slot>>,
+    /// Where a super-packet is sealed: it then changes places with the packet's own buffer.
+    pub(crate) spare: PacketBuf,
 }
 
 impl Engine {
@@ -182,7 +185,8 @@ impl Engine {
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
-            segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(usize::from(u16::MAX))))),
+            segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(MAX_PACKET)))),
+            spare: PacketBuf::with_capacity(MAX_PACKET),
             snapshot,
         }
     }

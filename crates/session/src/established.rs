@@ -1,7 +1,7 @@
 //! A packet of a known session: open or seal its payload where it enters or leaves the fabric, witness
 //! TCP, decide about metadata, rewrite, send.
 
-use fairway_types::{Checksum, Counter, DropReason, Egress, Now, Outlet, Protocol, Slot, Verdict};
+use fairway_types::{Checksum, Counter, DropReason, Egress, GsoKind, Now, Outlet, Protocol, Slot, Verdict};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{self, Control, HeaderTlvs};
 
@@ -12,9 +12,22 @@ use crate::handshake::Attach;
 use crate::headers::{checksum_is_valid, leave_checksum};
 use crate::protect::Treatment;
 use crate::session::Side;
+use crate::super_packets::{datagrams, headers_end};
 use crate::table::Index;
-use crate::tcp::{TcpPhase, flags, tcp_segment};
+use crate::tcp::{Segment, TcpPhase, flags, tcp_segment};
 use crate::vault::Cover;
+
+/// A packet's way from a leg of its session to the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) now: Now,
+    pub(crate) index: Index,
+    /// Where it came from.
+    pub(crate) side: Side,
+    pub(crate) treatment: Treatment,
+    /// Whether its payload was opened here.
+    pub(crate) opened: bool,
+}
 
 impl Engine {
     /// A packet whose flow is known arrived on the leg of `side`.
@@ -51,18 +64,31 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
         let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
-        let reshaped = session.leg(side).key.protocol != session.leg(side.other()).key.protocol;
         let protection = self.vault.get(session.protection);
         let treatment = protection.map_or(Treatment::Pass, |protection| protection.treatment(side));
-        // Each segment is protected, or given another header, by itself.
-        if packet.gso.is_some() && (reshaped || treatment != Treatment::Pass) {
+        let mut course = Course { now, index, side, treatment, opened: false };
+        if packet.gso.is_some() && !self.goes_whole(&course, packet, parsed) {
             return self.process_segments(now, packet, outlet);
         }
-        let opened = match treatment {
-            Treatment::Open => self.open_on(now, index, side, packet, parsed, outlet)?,
-            Treatment::Pass | Treatment::Seal => None,
+        let opened = match (treatment, packet.gso) {
+            (Treatment::Open, None) => self.open_on(&course, packet, parsed, outlet)?,
+            (Treatment::Open, Some(_)) => Some(self.open_super(&course, packet, parsed, outlet)?),
+            (Treatment::Pass | Treatment::Seal, _) => None,
         };
-        let parsed = opened.as_ref().unwrap_or(parsed);
+        course.opened = opened.is_some();
+        self.forward(&course, packet, opened.as_ref().unwrap_or(parsed), outlet)
+    }
+
+    /// Rewrites a packet that is readable here, protects it where it enters the fabric, and sends it by
+    /// the other leg.
+    pub(crate) fn forward(
+        &mut self,
+        course: &Course,
+        packet: &mut Slot,
+        parsed: &Parsed,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let &Course { now, index, side, treatment, opened } = course;
         if parsed.ttl <= 1 {
             self.send_ttl_expired(now, index, side, packet, parsed, outlet);
             return Err(DropReason::TtlExpired);
@@ -82,33 +108,40 @@ impl Engine {
         let (rewrite, to, next_hop) = (leg.rewrite, out.key, out.next_hop);
         let path = out.hop.as_ref().map(|hop| hop.path);
         // A payload that looks like metadata must not be taken for it by the next router.
-        let splits =
-            attach != Attach::Nothing || (path.is_some() && find_cookie(packet, parsed) != Cookie::None);
+        let shown = path.is_some() && treatment != Treatment::Seal;
+        let splits = attach != Attach::Nothing || (shown && find_cookie(packet, parsed) != Cookie::None);
         if packet.gso.is_some() && splits {
             return self.process_segments(now, packet, outlet);
         }
         let mtu = self.way_mtu(now.mono, to.interface, path);
         let fit = self.check_size(now, index, side, packet, parsed, mtu, outlet)?;
         if packet.gso.is_some() && fit == Fit::Parts {
+            if opened {
+                // It would be opened again. Segments that leave together fit their link.
+                return Err(DropReason::TooBig);
+            }
             return self.process_segments(now, packet, outlet);
         }
         // Only a piece can say that the packet may be cut again.
         let in_parts = (fit == Fit::Parts || packet.fragmented).then(|| Identity::of(packet));
-        let bytes = packet.packet.len() as u64;
+        let (bytes, count) = (packet.packet.len() as u64, segments(packet, parsed));
         if syn {
             self.clamp_native(index, packet, parsed);
         }
         rewrite.apply(packet, parsed, &to)?;
-        if syn && reshaped {
+        if syn && parsed.protocol != to.protocol.0 {
             self.clamp_restored(index, packet, &to);
         }
+        let egress = Egress { interface: to.interface, next_hop };
         if cover == Some(Cover::Sealed) {
-            self.seal_payload(now, index, packet, &to)?;
+            match packet.gso {
+                Some(_) => self.seal_super(course, packet, &to, egress, outlet)?,
+                None => self.seal_payload(now, index, packet, &to)?,
+            }
         }
-        if cover == Some(Cover::Sealed) || opened.is_some() {
+        if cover == Some(Cover::Sealed) || opened {
             leave_checksum(packet, &to);
         }
-        let egress = Egress { interface: to.interface, next_hop };
         let sent = match in_parts {
             Some(identity) => {
                 let way = Way { out: side.other(), path, to: &to, egress, mtu };
@@ -121,7 +154,7 @@ impl Engine {
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
-            leg.packets += packet.gso.map_or(1, |gso| segments(parsed, gso.size));
+            leg.packets += count;
             leg.bytes += bytes;
         }
         Ok(if sent { Verdict::Consumed } else { Verdict::Forward(egress) })
@@ -130,28 +163,31 @@ impl Engine {
     /// Opens the payload of a packet where it is sealed, and reads the packet anew.
     fn open_on(
         &mut self,
-        now: Now,
-        index: Index,
-        side: Side,
+        course: &Course,
         packet: &mut Slot,
         parsed: &Parsed,
         outlet: &mut Outlet<'_>,
     ) -> Result<Option<Parsed>, DropReason> {
-        match self.open_payload(now, index, side, packet, parsed) {
+        match self.open_payload(course.now, course.index, course.side, packet, parsed) {
             Ok(false) => Ok(None),
             Ok(true) => {
                 ip::parse(packet.packet.bytes()).map(Some).map_err(|_| DropReason::MalformedTransport)
             }
             Err(reason) => {
-                // Perhaps it is not the packet that is wrong, but what is known of the sender.
-                let lost = reason != DropReason::PayloadReplayed && self.may_ask_sender(now, index);
-                if lost && self.may_answer(now) {
-                    let header =
-                        HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
-                    self.send_control(now, index, side, header, outlet);
-                }
+                self.mistrust(course, reason, outlet);
                 Err(reason)
             }
+        }
+    }
+
+    /// A payload did not open. Perhaps it is not the packet that is wrong, but what is known of the
+    /// sender.
+    pub(crate) fn mistrust(&mut self, course: &Course, reason: DropReason, outlet: &mut Outlet<'_>) {
+        let &Course { now, index, side, .. } = course;
+        let lost = reason != DropReason::PayloadReplayed && self.may_ask_sender(now, index);
+        if lost && self.may_answer(now) {
+            let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
+            self.send_control(now, index, side, header, outlet);
         }
     }
 
@@ -190,21 +226,27 @@ impl Engine {
             return Ok(false);
         }
         let (before, standing) = (session.tcp.phase(), session.standing());
-        let mut segment = if parsed.protocol == Protocol::TCP.0 {
-            tcp_segment(packet.packet.bytes(), parsed)
-        } else {
-            carry::tcp_segment(packet.packet.bytes(), parsed)?
-        };
         let protection = self.vault.get(session.protection);
         let seal = protection.map_or(0, |protection| protection.seal_in_transit(side));
-        segment.length = segment.length.saturating_sub(seal);
-        session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)?;
+        let mut syn = false;
+        let mut note = |mut segment: Segment| {
+            syn |= segment.flags & flags::SYN != 0;
+            segment.length = segment.length.saturating_sub(seal);
+            session.tcp.observe(side, &segment).map_err(|_| DropReason::TcpResetOutsideWindow)
+        };
+        if parsed.protocol == Protocol::TCP.0 {
+            note(tcp_segment(packet.packet.bytes(), parsed))?;
+        } else if packet.gso.is_some_and(|gso| gso.kind == GsoKind::Udp) {
+            datagrams(packet, parsed).try_for_each(|datagram| note(carry::tcp_segment(datagram)?))?;
+        } else {
+            note(carry::tcp_segment(parsed.payload(packet.packet.bytes()))?)?;
+        }
         let after = session.tcp.phase();
         if before != after {
             self.standing_changed(now, index, standing);
             self.phase_changed(now, index, after);
         }
-        Ok(segment.flags & flags::SYN != 0)
+        Ok(syn)
     }
 
     /// The responder was heard for the first time.
@@ -249,8 +291,10 @@ fn find_cookie(packet: &Slot, parsed: &Parsed) -> Cookie {
     }
 }
 
-/// How many packets a super-packet stands for.
-fn segments(parsed: &Parsed, size: u16) -> u64 {
-    let payload = parsed.payload_end.saturating_sub(u32::from(parsed.payload_offset));
-    u64::from(payload.div_ceil(u32::from(size.max(1))).max(1))
+/// How many packets a packet stands for.
+#[inline]
+fn segments(packet: &Slot, parsed: &Parsed) -> u64 {
+    let Some(gso) = packet.gso else { return 1 };
+    let payload = (parsed.payload_end as usize).saturating_sub(headers_end(packet, parsed));
+    payload.div_ceil(usize::from(gso.size).max(1)).max(1) as u64
 }

@@ -55,6 +55,7 @@ mod room;
 mod seal;
 mod session;
 mod shard;
+mod super_packets;
 mod table;
 mod tcp;
 mod tell;

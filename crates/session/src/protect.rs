@@ -138,6 +138,16 @@ impl Protection {
     }
 }
 
+/// Why a payload is dropped that did not open.
+pub(crate) const fn refusal(error: Unopened, undecided: bool) -> DropReason {
+    match error {
+        // Before the direction is known to be sealed, nothing is known to be forged.
+        Unopened::Forged if !undecided => DropReason::PayloadForged,
+        Unopened::Forged | Unopened::NoKeys => DropReason::PayloadUnannounced,
+        Unopened::Replayed => DropReason::PayloadReplayed,
+    }
+}
+
 /// The side whose packets an end seals.
 const fn sends_from(end: &End) -> Side {
     match end.sends() {
@@ -279,12 +289,7 @@ impl Engine {
         let (header, block) = bytes.split_at_mut(layout.payload);
         let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
-        let opened = end.open(associated, block, now.mono).map_err(|error| match error {
-            // Before the direction is known to be sealed, nothing is known to be forged.
-            Unopened::Forged if !undecided => DropReason::PayloadForged,
-            Unopened::Forged | Unopened::NoKeys => DropReason::PayloadUnannounced,
-            Unopened::Replayed => DropReason::PayloadReplayed,
-        })?;
+        let opened = end.open(associated, block, now.mono).map_err(|error| refusal(error, undecided))?;
         protection.settle(from, Cover::Sealed, now.mono);
         protection.opened = now.mono;
         let bytes = packet.packet.bytes_mut();

@@ -100,6 +100,7 @@ impl Rewrite {
                 exchange_ip(&mut slot.packet, parsed, to, Protocol::TCP)?;
                 let offset = headers::ip_len(to.ipv6);
                 self.ports_and_checksum(slot.packet.bytes_mut(), offset, slot.checksum, to, Protocol::UDP);
+                set_kind(slot, to);
                 carry::restore(slot, offset, to)
             }
         }
@@ -161,13 +162,7 @@ impl Rewrite {
         exchange_ip(&mut slot.packet, parsed, to, to.protocol)?;
         let offset = headers::ip_len(to.ipv6);
         self.transport(slot.packet.bytes_mut(), offset, slot.checksum, to);
-        if let Some(gso) = &mut slot.gso {
-            gso.kind = match (gso.kind, to.ipv6) {
-                (GsoKind::Udp, _) => GsoKind::Udp,
-                (GsoKind::TcpV4 | GsoKind::TcpV6, true) => GsoKind::TcpV6,
-                (GsoKind::TcpV4 | GsoKind::TcpV6, false) => GsoKind::TcpV4,
-            };
-        }
+        set_kind(slot, to);
         // IPv6 has no "no checksum" (RFC 8200, section 8.1).
         if to.ipv6 && to.protocol == Protocol::UDP && slot.checksum != Checksum::Partial {
             let bytes = slot.packet.bytes_mut();
@@ -176,6 +171,17 @@ impl Rewrite {
             }
         }
         Ok(())
+    }
+}
+
+/// Names a super-packet by the family it has on a leg.
+fn set_kind(slot: &mut Slot, to: &FlowKey) {
+    if let Some(gso) = &mut slot.gso {
+        gso.kind = match (gso.kind, to.ipv6) {
+            (GsoKind::Udp, _) => GsoKind::Udp,
+            (GsoKind::TcpV4 | GsoKind::TcpV6, true) => GsoKind::TcpV6,
+            (GsoKind::TcpV4 | GsoKind::TcpV6, false) => GsoKind::TcpV4,
+        };
     }
 }
 

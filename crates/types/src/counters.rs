@@ -47,8 +47,12 @@ counters! {
     OrderUncertain = "order-uncertain",
     /// Packets the engine made itself.
     PacketsEmitted = "packets-emitted",
-    /// Super-packets cut into segments because a handshake needed each one.
+    /// Super-packets cut into segments because each had to go by itself.
     SuperPacketsSegmented = "super-packets-segmented",
+    /// Super-packets whose payload was sealed and that went on as super-packets.
+    SuperPacketsSealed = "super-packets-sealed",
+    /// Super-packets whose payload was opened and that went on as super-packets.
+    SuperPacketsOpened = "super-packets-opened",
     /// Fragments of hosts, and pieces of peers, kept until the rest of their packet comes.
     FragmentsHeld = "fragments-held",
     /// Kept fragments and pieces that were dropped after all; the reason is counted among the drops.

@@ -29,6 +29,12 @@ pub struct PacketBuf {
 }
 
 impl PacketBuf {
+    /// No buffer at all, in the place of one that is in use elsewhere.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { storage: Box::default(), start: 0, end: 0 }
+    }
+
     /// A buffer that can hold a packet of `capacity` bytes beside headroom and tailroom.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {

@@ -159,6 +159,54 @@ impl End {
     }
 }
 
+/// One of several payloads to be sealed; see [`End::seal`].
+#[derive(Debug, Default)]
+pub struct Sealing<'a> {
+    /// What is authenticated with it.
+    pub associated: &'a [u8],
+    /// [`Suite::front`] bytes of room, the payload, and [`Suite::back`] bytes of room.
+    pub block: &'a mut [u8],
+    /// Bytes of the payload.
+    pub length: usize,
+}
+
+/// One of several blocks to be opened; see [`End::open`].
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// What is authenticated with it.
+    pub associated: &'a [u8],
+    /// What was sealed.
+    pub block: &'a mut [u8],
+    /// Where in the block the payload is; not to be used before it was opened.
+    pub opened: Result<Range<usize>, Unopened>,
+}
+
+impl Default for Opening<'_> {
+    fn default() -> Self {
+        Self { associated: &[], block: &mut [], opened: Err(Unopened::Forged) }
+    }
+}
+
+impl End {
+    /// Seals several payloads of one flow, in their order: those of a super-packet.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; none of the blocks is to be sent then.
+    pub fn seal_all(&mut self, payloads: &mut [Sealing<'_>], now: Time) -> Result<(), Exhausted> {
+        for Sealing { associated, block, length } in payloads {
+            self.seal(associated, block, *length, now)?;
+        }
+        Ok(())
+    }
+
+    /// Opens several blocks of one flow, in their order. Each is judged by itself.
+    pub fn open_all(&mut self, blocks: &mut [Opening<'_>], now: Time) {
+        for Opening { associated, block, opened } in blocks {
+            *opened = self.open(associated, block, now);
+        }
+    }
+}
+
 impl fmt::Debug for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("End").field("suite", &self.suite).field("sends", &self.sends).finish_non_exhaustive()

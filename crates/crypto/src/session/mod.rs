@@ -28,7 +28,7 @@ use zeroize::Zeroize;
 use crate::hop::SALT_LENGTH;
 use crate::scrub;
 
-pub use end::End;
+pub use end::{End, Opening, Sealing};
 pub use inbound::Unopened;
 pub use keys::{Piece, Sealed};
 pub use observer::Observer;

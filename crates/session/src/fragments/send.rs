@@ -14,6 +14,7 @@ use crate::handshake::Attach;
 use crate::headers::{self, payload_offsets};
 use crate::key::FlowKey;
 use crate::session::{Side, overhead};
+use crate::super_packets::headers_end;
 use crate::table::Index;
 use crate::tell::is_intact;
 
@@ -258,7 +259,7 @@ impl Engine {
 #[inline]
 fn arriving(packet: &Slot, parsed: &Parsed) -> usize {
     match packet.gso {
-        Some(gso) => usize::from(parsed.payload_offset) + usize::from(gso.size),
+        Some(gso) => headers_end(packet, parsed) + usize::from(gso.size),
         None => packet.packet.len(),
     }
 }

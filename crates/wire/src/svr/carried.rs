@@ -10,6 +10,8 @@ use crate::bytes::byte;
 
 /// Bytes of a TCP header without options.
 const TCP_LEN: usize = 20;
+/// Bytes of a UDP header.
+const UDP_LEN: usize = 8;
 /// The longest TCP header.
 const MAX_TCP_LEN: usize = 60;
 /// Where a carried header has its sequence number.
@@ -24,6 +26,14 @@ pub const MAX_ASSOCIATED: usize = MAX_TCP_LEN - 8;
 pub fn tcp_header_len(segment: &[u8]) -> Option<usize> {
     let length = usize::from(byte(segment, 12) >> 4) * 4;
     (length >= TCP_LEN && length <= segment.len()).then_some(length)
+}
+
+/// The length of what a datagram that carries a TCP segment has of its header, behind that of UDP, if it
+/// is whole.
+#[must_use]
+pub fn carried_header_len(datagram: &[u8]) -> Option<usize> {
+    let length = usize::from(byte(datagram, 12 - UDP_LEN) >> 4) * 4;
+    (length >= TCP_LEN && length - UDP_LEN <= datagram.len()).then(|| length - UDP_LEN)
 }
 
 /// What is authenticated with the payload of a TCP segment: acknowledgement, offset, flags, window,
@@ -81,6 +91,8 @@ mod tests {
         assert_eq!(carried[16..20], [0; 4]);
         assert_eq!(tcp_header_len(&carried), Some(28));
         assert_eq!(tcp_header_len(&carried[..27]), None);
+        assert_eq!(carried_header_len(&carried[8..]), Some(20));
+        assert_eq!(carried_header_len(&carried[8..27]), None);
         assert_eq!(associated(&[0; 19], true, &mut [0; MAX_ASSOCIATED]), &[0u8; 0]);
     }
 }

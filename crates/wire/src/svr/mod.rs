@@ -21,7 +21,8 @@ mod section;
 mod values;
 
 pub use carried::{
-    CARRIED_FLAGS, CARRIED_SEQUENCE, MAX_ASSOCIATED, associated, restore as restore_tcp, tcp_header_len,
+    CARRIED_FLAGS, CARRIED_SEQUENCE, MAX_ASSOCIATED, associated, carried_header_len, restore as restore_tcp,
+    tcp_header_len,
 };
 pub use choices::{
     BFD_PORT, BLOCK_LEN, COOKIE, HEADER_LEN, IV_LEN, MAX_HEADER_LEN, MAX_NAME_LEN, MAX_PATHWAY_LEN,

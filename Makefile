@@ -14,8 +14,10 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 # Whether `make demo` leaves the fabric up: KEEP=1.
 KEEP ?=
-# Whether benchmarks only try that they run: QUICK=1.
+# Whether benchmarks are short: QUICK=1; which cells of `make bench` (all), and how many pairs of each (5).
 QUICK ?=
+CELLS ?=
+PAIRS ?=
 # How long `make fuzz` runs each target, in seconds.
 SECONDS_EACH ?= 60
 
@@ -128,7 +130,17 @@ licences: ## Check the dependencies and their licences
 # ---- Measure, attack
 
 .PHONY: bench
-bench: ## Measure the FIB and the session engine (QUICK=1 only tries that it runs)
+bench: ## Measure Fairway beside the kernel and tunnels over one line, as root (QUICK=1, CELLS='a b', PAIRS=n)
+	@$(CARGO) build --locked --release -p fairway -p fairway-bench
+	@target/release/fairway-bench $(if $(QUICK),--quick) $(if $(PAIRS),--pairs $(PAIRS)) \
+		$(foreach cell,$(CELLS),--only $(cell))
+
+.PHONY: bench-peers
+bench-peers: ## Install what `make bench` measures Fairway against
+	@tools/bench-peers target/bench/peers
+
+.PHONY: bench-parts
+bench-parts: ## Measure the FIB and the session engine alone (QUICK=1 only tries that it runs)
 	$(if $(QUICK),QUICK=$(QUICK)) $(CARGO) bench --locked -p fairway-policy -p fairway-session
 
 .PHONY: fuzz

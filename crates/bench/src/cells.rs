@@ -1,0 +1,119 @@
+//! What is measured, and what is to be reached.
+
+use crate::contender::{Contender, TUNNELS};
+use crate::measure::Traffic;
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What is measured, in words.
+    pub(crate) what: &'static str,
+    /// What traffic.
+    pub(crate) traffic: Traffic,
+    /// Whether the devices of the line offload.
+    pub(crate) offload: bool,
+    /// How Fairway carries it.
+    pub(crate) fairway: Contender,
+    /// Beside what.
+    pub(crate) peers: &'static [Contender],
+    /// What is to be reached; the first is the one that counts.
+    pub(crate) goals: &'static [Goal],
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Goal {
+    /// Against whom.
+    pub(crate) against: Against,
+    /// How many times as good Fairway is to be.
+    pub(crate) ratio: f64,
+    /// What it may be worse by, in the cell's unit, before the ratio is taken.
+    pub(crate) allowance: f64,
+}
+
+/// Whom a goal is against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// One.
+    One(Contender),
+    /// The best of the tunnels that ran.
+    BestTunnel,
+}
+
+const KERNEL: Against = Against::One(Contender::Kernel);
+const NFTABLES: Against = Against::One(Contender::Nftables);
+const PLAIN: &[Contender] = &[Contender::Kernel, Contender::Nftables];
+const ALL: &[Contender] = &[
+    Contender::Kernel,
+    Contender::Nftables,
+    Contender::WireguardGo,
+    Contender::Nebula,
+    Contender::Openvpn,
+    Contender::Boringtun,
+    Contender::Tinc,
+];
+
+const fn goal(against: Against, ratio: f64) -> Goal {
+    Goal { against, ratio, allowance: 0.0 }
+}
+
+/// Every cell, in the order in which they are measured.
+pub(crate) fn all() -> Vec<Cell> {
+    let plain = |name, what, traffic, offload, peers, goals| Cell {
+        name,
+        what,
+        traffic,
+        offload,
+        fairway: Contender::FairwayPlain,
+        peers,
+        goals,
+    };
+    let gcm = |name, what, traffic, offload, goals| Cell {
+        fairway: Contender::FairwayGcm,
+        ..plain(name, what, traffic, offload, &TUNNELS, goals)
+    };
+    vec![
+        plain("plain-tcp-on", "one TCP stream, plain, default offloads", Traffic::Stream, true, PLAIN, {
+            const { &[goal(KERNEL, 1.0)] }
+        }),
+        plain("connections", "connect, a byte each way, close", Traffic::Connections, true, ALL, {
+            const { &[goal(NFTABLES, 1.0)] }
+        }),
+        plain("rtt-plain", "a request and its answer, plain, p50", Traffic::RoundTrips, true, PLAIN, {
+            const { &[Goal { against: NFTABLES, ratio: 1.0, allowance: 10.0 }] }
+        }),
+        gcm("gcm-tcp-on", "one TCP stream, AES-256-GCM, default offloads", Traffic::Stream, true, {
+            const { &[goal(Against::BestTunnel, 8.0)] }
+        }),
+        gcm("gcm-udp1400", "datagrams of 1400 bytes, AES-256-GCM", Traffic::Datagrams(1400), true, {
+            const { &[goal(Against::BestTunnel, 2.0)] }
+        }),
+        gcm("gcm-udp64", "datagrams of 64 bytes, AES-256-GCM", Traffic::Datagrams(64), true, {
+            const { &[goal(Against::BestTunnel, 2.0)] }
+        }),
+        gcm("rtt-gcm", "a request and its answer, AES-256-GCM, p50", Traffic::RoundTrips, true, {
+            const { &[goal(Against::BestTunnel, 1.0)] }
+        }),
+        Cell {
+            fairway: Contender::FairwayCbc,
+            ..gcm("cbc-tcp-on", "one TCP stream, AES-256-CBC with HMAC", Traffic::Stream, true, {
+                const { &[goal(Against::BestTunnel, 4.0)] }
+            })
+        },
+        gcm("gcm-tcp-off", "one TCP stream, AES-256-GCM, without offloads", Traffic::Stream, false, {
+            const { &[goal(Against::BestTunnel, 2.0)] }
+        }),
+        plain("plain-tcp-off", "one TCP stream, plain, without offloads", Traffic::Stream, false, PLAIN, {
+            const { &[goal(KERNEL, 1.1)] }
+        }),
+    ]
+}
+
+impl Cell {
+    /// Whether less is better.
+    pub(crate) fn less_is_better(&self) -> bool {
+        self.traffic == Traffic::RoundTrips
+    }
+}

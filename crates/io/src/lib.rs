@@ -42,6 +42,7 @@ mod resolver;
 pub mod spec;
 pub mod steering;
 mod sys;
+pub mod traffic;
 
 pub use capabilities::{Capability, User, become_user, drop_capabilities, is_root};
 pub use capture::{CaptureHook, CaptureRecord, Direction, LinkType, PcapngWriter};

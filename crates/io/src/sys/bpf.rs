@@ -3,6 +3,8 @@
 //! The attribute structures are the leading parts of `union bpf_attr` (include/uapi/linux/bpf.h) that
 //! each command reads; the kernel takes what is missing as zero.
 
+pub(crate) mod live;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use fairway_crypto::session::{Direction, End, Piece, Sealed, SessionSecret, Suite};
+use fairway_crypto::session::{Direction, End, Opening, Sealing, SessionSecret, Suite};
 use fairway_types::Time;
 
 const PAYLOAD: usize = 1400;
@@ -25,11 +25,11 @@ fn ends(suite: Suite) -> (End, End) {
     (ingress, egress)
 }
 
-fn pieces<'a>(suite: Suite, blocks: &'a mut [Vec<u8>]) -> Vec<Piece<'a>> {
+fn pieces<'a>(suite: Suite, blocks: &'a mut [Vec<u8>]) -> Vec<Sealing<'a>> {
     for block in blocks.iter_mut() {
         block.resize(suite.front() + PAYLOAD + suite.back(PAYLOAD), 0);
     }
-    blocks.iter_mut().map(|block| Piece { associated: &[0x11; 28], block, length: PAYLOAD }).collect()
+    blocks.iter_mut().map(|block| Sealing { associated: &[0x11; 28], block, length: PAYLOAD }).collect()
 }
 
 /// Nanoseconds for each of the segments.
@@ -53,8 +53,8 @@ fn main() {
         for _ in 0..rounds {
             let mut alone = pieces(suite, &mut blocks);
             figures[0].push(each(|| {
-                for Piece { associated, block, length } in &mut alone {
-                    let piece = Piece { associated, block, length: *length };
+                for Sealing { associated, block, length } in &mut alone {
+                    let piece = Sealing { associated, block, length: *length };
                     ingress.seal(piece, START).unwrap();
                 }
             }));
@@ -66,7 +66,8 @@ fn main() {
                 }
             }));
             ingress.seal_all(&mut pieces(suite, &mut blocks), START).unwrap();
-            let mut sealed: Vec<_> = blocks.iter_mut().map(|block| Sealed::new(&[0x11; 28], block)).collect();
+            let mut sealed: Vec<_> =
+                blocks.iter_mut().map(|block| Opening::new(&[0x11; 28], block)).collect();
             figures[3].push(each(|| egress.open_all(&mut sealed, START)));
             assert!(sealed.iter().all(|sealed| sealed.opened.is_ok()));
         }

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use fairway_crypto::session::{Direction, End, Piece, Unopened, salt_made_at, sender_salt};
+use fairway_crypto::session::{Direction, End, Sealing, Unopened, salt_made_at, sender_salt};
 use fairway_types::model::SecurityPolicy;
 use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
 use fairway_wire::ip::{self, Parsed};
@@ -254,7 +254,7 @@ impl Engine {
         let (header, block) = bytes.split_at_mut(layout.payload);
         let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
-        let piece = Piece { associated, block, length };
+        let piece = Sealing { associated, block, length };
         end.seal(piece, now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
         headers::set_lengths(&mut packet.packet, layout.transport, to)?;
         self.counters.increment(Counter::PayloadsSealed);

@@ -17,7 +17,7 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 use fairway_types::Suite;
 
-use super::keys::{Forged, Piece, Sealed, Tag};
+use super::keys::{Forged, Opening, Sealing, Tag};
 use super::processor::Processor;
 use super::sha256::LANES;
 use super::tag::TagKey;
@@ -60,7 +60,7 @@ impl Cbc {
         })
     }
 
-    pub(super) fn seal(&self, counter: u64, piece: &mut Piece<'_>) -> Result<(), CryptoError> {
+    pub(super) fn seal(&self, counter: u64, piece: &mut Sealing<'_>) -> Result<(), CryptoError> {
         let (iv, payload) =
             self.prepare(counter, piece).and_then(<[_]>::split_first_mut).ok_or(CryptoError)?;
         self.encrypt
@@ -70,7 +70,7 @@ impl Cbc {
     }
 
     /// Seals up to [`LANES`] pieces, whose counters follow one another.
-    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Piece<'_>]) -> Result<(), CryptoError> {
+    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Sealing<'_>]) -> Result<(), CryptoError> {
         let Some(lanes) = &self.lanes else {
             return (first..).zip(pieces).try_for_each(|(counter, piece)| self.seal(counter, piece));
         };
@@ -83,7 +83,7 @@ impl Cbc {
     }
 
     /// Writes IV and padding: all blocks, the first of which is the IV.
-    fn prepare<'a>(&self, counter: u64, piece: &'a mut Piece<'_>) -> Option<&'a mut [[u8; IV_LENGTH]]> {
+    fn prepare<'a>(&self, counter: u64, piece: &'a mut Sealing<'_>) -> Option<&'a mut [[u8; IV_LENGTH]]> {
         let end = piece.block.len().checked_sub(TAG_LENGTH)?;
         let blocks = piece.block.get_mut(..end)?;
         let (iv, payload) = blocks.split_first_chunk_mut::<IV_LENGTH>()?;
@@ -112,7 +112,7 @@ impl Cbc {
         if length == 0 || self.decrypt.decrypt(shown, iv).is_err() { 0 } else { length }
     }
 
-    pub(super) fn verify_all(&self, blocks: &[Sealed<'_>]) -> [Tag; LANES] {
+    pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
         self.authenticate.verify_all(blocks)
     }
 

@@ -6,7 +6,7 @@ use core::ops::Range;
 use fairway_types::{Suite, Time};
 
 use super::inbound::{Inbound, Unopened};
-use super::keys::{Derivation, Piece, Sealed};
+use super::keys::{Derivation, Opening, Sealing};
 use super::outbound::{Exhausted, Outbound};
 use super::{Direction, SessionSecret};
 use crate::hop::{CryptoError, SALT_LENGTH};
@@ -116,7 +116,7 @@ impl End {
     /// # Errors
     /// [`Exhausted`]; the block is not to be sent then.
     #[inline]
-    pub fn seal(&mut self, mut piece: Piece<'_>, now: Time) -> Result<(), Exhausted> {
+    pub fn seal(&mut self, mut piece: Sealing<'_>, now: Time) -> Result<(), Exhausted> {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
         let (keys, counter) = self.outbound.take(&of, 1, now)?;
         keys.seal(counter, &mut piece).map_err(|_| Exhausted)
@@ -127,7 +127,7 @@ impl End {
     ///
     /// # Errors
     /// [`Exhausted`]; none of the blocks is to be sent then.
-    pub fn seal_all(&mut self, pieces: &mut [Piece<'_>], now: Time) -> Result<(), Exhausted> {
+    pub fn seal_all(&mut self, pieces: &mut [Sealing<'_>], now: Time) -> Result<(), Exhausted> {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
         let (keys, first) = self.outbound.take(&of, pieces.len(), now)?;
         keys.seal_all(first, pieces).map_err(|_| Exhausted)
@@ -153,57 +153,9 @@ impl End {
 
     /// Opens several blocks, as [`Self::open`] would one after the other, but faster: they are verified side
     /// by side where the processor can.
-    pub fn open_all(&mut self, blocks: &mut [Sealed<'_>], now: Time) {
+    pub fn open_all(&mut self, blocks: &mut [Opening<'_>], now: Time) {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
         self.inbound.open_all(&of, blocks, now);
-    }
-}
-
-/// One of several payloads to be sealed; see [`End::seal`].
-#[derive(Debug, Default)]
-pub struct Sealing<'a> {
-    /// What is authenticated with it.
-    pub associated: &'a [u8],
-    /// [`Suite::front`] bytes of room, the payload, and [`Suite::back`] bytes of room.
-    pub block: &'a mut [u8],
-    /// Bytes of the payload.
-    pub length: usize,
-}
-
-/// One of several blocks to be opened; see [`End::open`].
-#[derive(Debug)]
-pub struct Opening<'a> {
-    /// What is authenticated with it.
-    pub associated: &'a [u8],
-    /// What was sealed.
-    pub block: &'a mut [u8],
-    /// Where in the block the payload is; not to be used before it was opened.
-    pub opened: Result<Range<usize>, Unopened>,
-}
-
-impl Default for Opening<'_> {
-    fn default() -> Self {
-        Self { associated: &[], block: &mut [], opened: Err(Unopened::Forged) }
-    }
-}
-
-impl End {
-    /// Seals several payloads of one flow, in their order: those of a super-packet.
-    ///
-    /// # Errors
-    /// [`Exhausted`]; none of the blocks is to be sent then.
-    pub fn seal_all(&mut self, payloads: &mut [Sealing<'_>], now: Time) -> Result<(), Exhausted> {
-        for Sealing { associated, block, length } in payloads {
-            self.seal(associated, block, *length, now)?;
-        }
-        Ok(())
-    }
-
-    /// Opens several blocks of one flow, in their order. Each is judged by itself.
-    pub fn open_all(&mut self, blocks: &mut [Opening<'_>], now: Time) {
-        for Opening { associated, block, opened } in blocks {
-            *opened = self.open(associated, block, now);
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use fairway_types::Time;
 use thiserror::Error;
 
-use super::keys::{Derivation, Keys, Sealed, Tag};
+use super::keys::{Derivation, Keys, Opening, Tag};
 use super::outbound::{SEQUENCES, first_phase};
 use super::sha256::LANES;
 use crate::hop::{CryptoError, SALT_LENGTH};
@@ -153,14 +153,14 @@ impl Inbound {
     }
 
     /// [`Self::open`] for several blocks, in their order.
-    pub(super) fn open_all(&mut self, of: &Derivation<'_>, blocks: &mut [Sealed<'_>], now: Time) {
+    pub(super) fn open_all(&mut self, of: &Derivation<'_>, blocks: &mut [Opening<'_>], now: Time) {
         for group in blocks.chunks_mut(LANES) {
             let (tags, verified_by) = match &self.current {
                 Some(current) => (current.keys.verify_all(group), Some((current.salt, current.phase))),
                 None => ([Tag::Unknown; LANES], None),
             };
             for (sealed, tag) in group.iter_mut().zip(tags) {
-                let Sealed { associated, block, opened } = sealed;
+                let Opening { associated, block, opened } = sealed;
                 // One of them may be the first of the next key phase.
                 let current = self.current.as_mut().filter(|c| verified_by == Some((c.salt, c.phase)));
                 *opened = match current.and_then(|current| Some((current.counter(block)?, current))) {

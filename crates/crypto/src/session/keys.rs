@@ -25,8 +25,8 @@ const MATERIAL: usize = 96;
 pub(super) struct Forged;
 
 /// A payload that is to be sealed in place.
-#[derive(Debug)]
-pub struct Piece<'a> {
+#[derive(Debug, Default)]
+pub struct Sealing<'a> {
     /// What is authenticated with it.
     pub associated: &'a [u8],
     /// [`Suite::front`] bytes of room, the payload, and [`Suite::back`] bytes of room.
@@ -37,7 +37,7 @@ pub struct Piece<'a> {
 
 /// A payload that is to be opened in place.
 #[derive(Debug)]
-pub struct Sealed<'a> {
+pub struct Opening<'a> {
     /// What is authenticated with it.
     pub associated: &'a [u8],
     /// What was sealed; not to be used any more where it is refused.
@@ -46,10 +46,16 @@ pub struct Sealed<'a> {
     pub opened: Result<Range<usize>, Unopened>,
 }
 
-impl<'a> Sealed<'a> {
+impl<'a> Opening<'a> {
     /// A payload that was not opened yet.
     pub const fn new(associated: &'a [u8], block: &'a mut [u8]) -> Self {
         Self { associated, block, opened: Err(Unopened::NoKeys) }
+    }
+}
+
+impl Default for Opening<'_> {
+    fn default() -> Self {
+        Self::new(&[], &mut [])
     }
 }
 
@@ -129,10 +135,10 @@ impl Keys {
     }
 
     /// Seals a piece in place.
-    pub(super) fn seal(&self, counter: u64, piece: &mut Piece<'_>) -> Result<(), CryptoError> {
+    pub(super) fn seal(&self, counter: u64, piece: &mut Sealing<'_>) -> Result<(), CryptoError> {
         match self {
             Self::Gcm { key, nonce_salt } => {
-                let Piece { associated, block, length } = piece;
+                let Sealing { associated, block, length } = piece;
                 let (front, rest) = block.split_first_chunk_mut::<COUNTER_LENGTH>().ok_or(CryptoError)?;
                 *front = counter.to_be_bytes();
                 let (payload, tag) = rest.split_at_mut_checked(*length).ok_or(CryptoError)?;
@@ -148,7 +154,7 @@ impl Keys {
     }
 
     /// Seals pieces whose counters follow one another.
-    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Piece<'_>]) -> Result<(), CryptoError> {
+    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Sealing<'_>]) -> Result<(), CryptoError> {
         for (first, group) in (first..).step_by(LANES).zip(pieces.chunks_mut(LANES)) {
             match self {
                 Self::Gcm { .. } => {
@@ -199,7 +205,7 @@ impl Keys {
     }
 
     /// What is known of the tags of up to [`LANES`] blocks, where many are verified faster than each.
-    pub(super) fn verify_all(&self, blocks: &[Sealed<'_>]) -> [Tag; LANES] {
+    pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
         match self {
             Self::Gcm { .. } => [Tag::Unknown; LANES],
             Self::Hmac(key) => key.verify_all(blocks),
@@ -242,7 +248,7 @@ impl Drop for Keys {
     }
 }
 
-fn write_counter(counter: u64, piece: &mut Piece<'_>) -> Option<()> {
+fn write_counter(counter: u64, piece: &mut Sealing<'_>) -> Option<()> {
     *piece.block.first_chunk_mut()? = counter.to_be_bytes();
     Some(())
 }

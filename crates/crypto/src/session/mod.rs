@@ -28,9 +28,9 @@ use zeroize::Zeroize;
 use crate::hop::SALT_LENGTH;
 use crate::scrub;
 
-pub use end::{End, Opening, Sealing};
+pub use end::End;
 pub use inbound::Unopened;
-pub use keys::{Piece, Sealed};
+pub use keys::{Opening, Sealing};
 pub use observer::Observer;
 pub use outbound::{Exhausted, PHASE_LIFETIME, PHASE_PACKETS};
 

@@ -4,7 +4,7 @@
 use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroize;
 
-use super::keys::{Forged, Piece, Sealed, Tag};
+use super::keys::{Forged, Opening, Sealing, Tag};
 use super::processor::{Hashing, Processor};
 use super::sha256::{BLOCK, LANES, START, State, States, take_one};
 use crate::hop::TAG_LENGTH;
@@ -59,7 +59,7 @@ impl TagKey {
     }
 
     /// [`Self::append`] for up to [`LANES`] pieces.
-    pub(super) fn append_all(&self, pieces: &mut [Piece<'_>]) -> Option<()> {
+    pub(super) fn append_all(&self, pieces: &mut [Sealing<'_>]) -> Option<()> {
         let mut messages = [[&[][..]; 2]; LANES];
         for (message, piece) in messages.iter_mut().zip(pieces.iter()) {
             let (signed, _) = piece.block.split_last_chunk::<TAG_LENGTH>()?;
@@ -81,7 +81,7 @@ impl TagKey {
 
     /// What is known of the tags of up to [`LANES`] blocks: nothing, where they are not verified faster
     /// at once.
-    pub(super) fn verify_all(&self, blocks: &[Sealed<'_>]) -> [Tag; LANES] {
+    pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
         let mut known = [Tag::Unknown; LANES];
         let mut messages = [[&[][..]; 2]; LANES];
         for (message, sealed) in messages.iter_mut().zip(blocks) {

@@ -29,7 +29,7 @@ fn seal(end: &mut End, associated: &[u8], payload: &[u8], now: Time) -> Vec<u8> 
     let mut block = vec![0; suite.front()];
     block.extend_from_slice(payload);
     block.resize(block.len() + suite.back(payload.len()), 0);
-    end.seal(Piece { associated, block: &mut block, length: payload.len() }, now).unwrap();
+    end.seal(Sealing { associated, block: &mut block, length: payload.len() }, now).unwrap();
     block
 }
 
@@ -82,7 +82,7 @@ fn sealing_and_opening_agree_with_the_other_implementation() {
         let (front, length) = (v.suite.front(), v.payload.len());
         let mut block = vec![0; front + length + v.suite.back(length)];
         block[front..front + length].copy_from_slice(&v.payload);
-        keys.seal(v.counter, &mut Piece { associated: &v.associated, block: &mut block, length }).unwrap();
+        keys.seal(v.counter, &mut Sealing { associated: &v.associated, block: &mut block, length }).unwrap();
         assert_eq!(block, v.sealed, "{:?} of {length} bytes", v.suite);
         assert_eq!(keys.counter(&block), Some(v.counter));
         let range = keys.open(v.counter, &v.associated, &mut block, Tag::Unknown).unwrap();
@@ -290,7 +290,7 @@ proptest! {
         }
         let associated = &bytes[..20.min(length)];
         let expected: Vec<_> = arrived.iter().map(|block| open(&mut one, associated, block, START)).collect();
-        let mut sealed: Vec<_> = arrived.iter_mut().map(|block| Sealed::new(associated, block)).collect();
+        let mut sealed: Vec<_> = arrived.iter_mut().map(|block| Opening::new(associated, block)).collect();
         other.open_all(&mut sealed, START);
         let opened: Vec<_> =
             sealed.iter().map(|sealed| sealed.opened.clone().map(|range| sealed.block[range].to_vec())).collect();
@@ -323,7 +323,7 @@ proptest! {
         let mut pieces: Vec<_> = blocks
             .iter_mut()
             .enumerate()
-            .map(|(number, block)| Piece { associated: message(number).0, block, length: lengths[number] })
+            .map(|(number, block)| Sealing { associated: message(number).0, block, length: lengths[number] })
             .collect();
         other.seal_all(&mut pieces, START).unwrap();
         prop_assert_eq!(blocks, expected);

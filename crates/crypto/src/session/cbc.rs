@@ -44,8 +44,11 @@ enum Lanes {
 
 impl Cbc {
     /// Cuts the material into the key to encrypt, the one for counters, and that of the tag.
-    pub(super) fn of_material(suite: Suite, material: &[u8]) -> Result<Self, CryptoError> {
-        let lanes = Processor::get().aes;
+    pub(super) fn of_material(
+        suite: Suite,
+        material: &[u8],
+        processor: Processor,
+    ) -> Result<Self, CryptoError> {
         let (algorithm, length) = if suite == Suite::Aes128Cbc { (&AES_128, 16) } else { (&AES_256, 32) };
         let (encrypt, rest) = material.split_at_checked(length).ok_or(CryptoError)?;
         let (counter, mac) = rest.split_at_checked(length).ok_or(CryptoError)?;
@@ -55,8 +58,8 @@ impl Cbc {
             decrypt: DecryptingKey::cbc(cipher(encrypt)?).map_err(|_| CryptoError)?,
             hide_counter: EncryptingKey::ecb(cipher(counter)?).map_err(|_| CryptoError)?,
             read_counter: DecryptingKey::ecb(cipher(counter)?).map_err(|_| CryptoError)?,
-            authenticate: TagKey::new(mac),
-            lanes: if lanes { Some(Lanes::new(encrypt)?) } else { None },
+            authenticate: TagKey::new(mac, processor.hash),
+            lanes: if processor.aes { Some(Lanes::new(encrypt)?) } else { None },
         })
     }
 

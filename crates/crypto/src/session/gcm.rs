@@ -9,7 +9,6 @@ use aws_lc_rs::aead as usual;
 use ring::aead as wide;
 
 use super::keys::Forged;
-#[cfg(target_arch = "x86_64")]
 use super::processor::Processor;
 use crate::hop::{CryptoError, TAG_LENGTH};
 
@@ -24,11 +23,12 @@ pub(super) enum Gcm {
 }
 
 impl Gcm {
-    pub(super) fn new(key: &[u8; KEY_LENGTH]) -> Result<Self, CryptoError> {
+    pub(super) fn new(key: &[u8; KEY_LENGTH], processor: Processor) -> Result<Self, CryptoError> {
         #[cfg(target_arch = "x86_64")]
-        if Processor::get().gcm_on_256_bits {
+        if processor.gcm_on_256_bits {
             return Self::wide(key);
         }
+        let _ = processor;
         Self::usual(key)
     }
 

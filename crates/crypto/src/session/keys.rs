@@ -9,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::cbc::Cbc;
 use super::gcm::{Gcm, KEY_LENGTH, NONCE_LENGTH};
 use super::inbound::Unopened;
+use super::processor::Processor;
 use super::sha256::LANES;
 use super::tag::TagKey;
 use super::{COUNTER_LENGTH, Direction, SessionSecret};
@@ -101,6 +102,16 @@ impl Keys {
         salt: &[u8; SALT_LENGTH],
         phase: u8,
     ) -> Result<Self, CryptoError> {
+        Self::derive_for(Processor::get(), of, salt, phase)
+    }
+
+    /// [`Self::derive`] in the ways that suit a processor.
+    pub(super) fn derive_for(
+        processor: Processor,
+        of: &Derivation<'_>,
+        salt: &[u8; SALT_LENGTH],
+        phase: u8,
+    ) -> Result<Self, CryptoError> {
         scrub::note();
         let Derivation { suite, secret, direction } = *of;
         let mut material = Zeroizing::new([0; MATERIAL]);
@@ -119,18 +130,16 @@ impl Keys {
             .expand(&info, Length(material.len()))
             .and_then(|okm| okm.fill(material))
             .map_err(|_| CryptoError)?;
-        Self::of_material(suite, material)
-    }
-
-    fn of_material(suite: Suite, material: &[u8]) -> Result<Self, CryptoError> {
         Ok(match suite {
-            Suite::HmacSha256 => Self::Hmac(Box::new(TagKey::new(material))),
+            Suite::HmacSha256 => Self::Hmac(Box::new(TagKey::new(material, processor.hash))),
             Suite::Aes256Gcm => {
                 let (key, rest) = material.split_first_chunk::<KEY_LENGTH>().ok_or(CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
-                Self::Gcm { key: Gcm::new(key)?, nonce_salt }
+                Self::Gcm { key: Gcm::new(key, processor)?, nonce_salt }
             }
-            Suite::Aes128Cbc | Suite::Aes256Cbc => Self::Cbc(Box::new(Cbc::of_material(suite, material)?)),
+            Suite::Aes128Cbc | Suite::Aes256Cbc => {
+                Self::Cbc(Box::new(Cbc::of_material(suite, material, processor)?))
+            }
         })
     }
 

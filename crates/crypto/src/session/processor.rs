@@ -1,7 +1,4 @@
 //! What the processor has that makes one way faster than another.
-//!
-//! Who tells the usual library what the processor has (`OPENSSL_ia32cap`, see `tools/units`) wants that
-//! library, and nothing that goes beyond it.
 
 use std::sync::OnceLock;
 
@@ -52,12 +49,12 @@ impl Processor {
     /// The one this program runs on.
     pub(super) fn get() -> Self {
         static HERE: OnceLock<Processor> = OnceLock::new();
-        *HERE.get_or_init(|| {
-            if std::env::var_os("OPENSSL_ia32cap").is_some() { Self::PLAIN } else { Self::detect() }
-        })
+        *HERE.get_or_init(Self::detect)
     }
 
-    const PLAIN: Self = Self { gcm_on_256_bits: false, aes: false, hash: None };
+    /// One that has nothing: all is left to the usual library, which looks for itself.
+    #[cfg(test)]
+    pub(super) const PLAIN: Self = Self { gcm_on_256_bits: false, aes: false, hash: None };
 
     #[cfg(target_arch = "x86_64")]
     fn detect() -> Self {
@@ -72,6 +69,6 @@ impl Processor {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn detect() -> Self {
-        Self { aes: cfg!(target_feature = "aes"), ..Self::PLAIN }
+        Self { gcm_on_256_bits: false, aes: cfg!(target_feature = "aes"), hash: None }
     }
 }

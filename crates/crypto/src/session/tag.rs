@@ -5,7 +5,7 @@ use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroize;
 
 use super::keys::{Forged, Opening, Sealing, Tag};
-use super::processor::{Hashing, Processor};
+use super::processor::Hashing;
 use super::sha256::{BLOCK, LANES, START, State, States, take_one};
 use crate::hop::TAG_LENGTH;
 
@@ -28,11 +28,7 @@ pub(super) type Message<'a> = [&'a [u8]; 2];
 type Bytes = [u8; TAG_LENGTH];
 
 impl TagKey {
-    pub(super) fn new(key: &[u8]) -> Self {
-        Self::with(key, Processor::get().hash)
-    }
-
-    fn with(key: &[u8], hashing: Option<Hashing>) -> Self {
+    pub(super) fn new(key: &[u8], hashing: Option<Hashing>) -> Self {
         Self {
             lanes: hashing.map(|hashing| Lanes::new(key, hashing)),
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
@@ -239,7 +235,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 480 + LANES),
         ) {
             for hashing in Hashing::ALL.into_iter().filter(|hashing| hashing.is_possible()) {
-                let key = TagKey::with(&key, Some(hashing));
+                let key = TagKey::new(&key, Some(hashing));
                 let mut messages: Vec<Message<'_>> = (0..count)
                     .map(|number| {
                         let (front, back) = bytes[number..].split_at(front);

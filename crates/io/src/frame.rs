@@ -200,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_header_of_a_whole_packet_is_passed_over() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 24, 44, 64];
+        packet.extend([0; 32]);
+        packet.extend([17, 0xff, 0, 0, 1, 2, 3, 4]);
+        packet.extend([0, 1, 0, 2, 0, 16, 0xab, 0xcd, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut slot = slot_with(&packet);
+        slot.checksum = Checksum::Partial;
+        let header = write_vnet(&mut slot, ETHERNET).unwrap();
+        assert_eq!(u16::from_ne_bytes([header[6], header[7]]), 14 + 48);
+    }
+
+    #[test]
     fn an_ordinary_packet_gets_an_empty_header() {
         let mut slot = slot_with(&udp_v4());
         assert_eq!(write_vnet(&mut slot, ETHERNET), Some([0; VNET]));

@@ -1,7 +1,9 @@
 //! A packet of a known session: open or seal its payload where it enters or leaves the fabric, witness
 //! TCP, decide about metadata, rewrite, send.
 
-use fairway_types::{Checksum, Counter, DropReason, Egress, GsoKind, Now, Outlet, Protocol, Slot, Verdict};
+use fairway_types::{
+    Checksum, Counter, DropReason, Egress, Gso, GsoKind, Now, Outlet, Protocol, Slot, Verdict,
+};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::svr::{self, Control, HeaderTlvs};
 
@@ -64,6 +66,7 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
         let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
+        let reshaped = session.leg(side).key.protocol != session.leg(side.other()).key.protocol;
         let protection = self.vault.get(session.protection);
         let treatment = protection.map_or(Treatment::Pass, |protection| protection.treatment(side));
         let mut course = Course { now, index, side, treatment, opened: false };
@@ -72,7 +75,10 @@ impl Engine {
         }
         let opened = match (treatment, packet.gso) {
             (Treatment::Open, None) => self.open_on(&course, packet, parsed, outlet)?,
-            (Treatment::Open, Some(_)) => Some(self.open_super(&course, packet, parsed, outlet)?),
+            (Treatment::Open, Some(_)) => Some(self.join(&course, packet, parsed, outlet)?),
+            (Treatment::Pass, Some(Gso { kind: GsoKind::Udp, .. })) if reshaped => {
+                Some(self.join(&course, packet, parsed, outlet)?)
+            }
             (Treatment::Pass | Treatment::Seal, _) => None,
         };
         course.opened = opened.is_some();
@@ -133,13 +139,16 @@ impl Engine {
             self.clamp_restored(index, packet, &to);
         }
         let egress = Egress { interface: to.interface, next_hop };
-        if cover == Some(Cover::Sealed) {
-            match packet.gso {
-                Some(_) => self.seal_super(course, packet, &to, egress, outlet)?,
-                None => self.seal_payload(now, index, packet, &to)?,
-            }
+        let seal = cover == Some(Cover::Sealed);
+        // What is sealed, or has a header of its own, is in a datagram by itself.
+        let spreads =
+            packet.gso.is_some_and(|gso| to.protocol == Protocol::UDP && (seal || gso.kind != GsoKind::Udp));
+        if spreads {
+            self.spread(course, seal, packet, &to, egress, outlet)?;
+        } else if seal {
+            self.seal_payload(now, index, packet, &to)?;
         }
-        if cover == Some(Cover::Sealed) || opened {
+        if spreads || seal || opened {
             leave_checksum(packet, &to);
         }
         let sent = match in_parts {

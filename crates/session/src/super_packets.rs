@@ -35,7 +35,8 @@ const SEQUENCE: usize = svr::CARRIED_SEQUENCE - UDP_LEN;
 /// How a super-packet is laid out when each of its segments is a datagram.
 #[derive(Clone, Copy)]
 struct Layout {
-    suite: Suite,
+    /// How payload is sealed, if it is.
+    suite: Option<Suite>,
     /// Where the UDP header is.
     transport: usize,
     /// Bytes of a carried TCP header behind the UDP header.
@@ -50,9 +51,14 @@ impl Layout {
         self.transport + UDP_LEN
     }
 
+    /// Bytes in front of each payload, behind its header.
+    fn front(&self) -> usize {
+        self.suite.map_or(0, Suite::front)
+    }
+
     /// What a segment with so much payload has in its datagram.
-    const fn datagram(&self, length: usize) -> usize {
-        self.rest + self.suite.front() + length + self.suite.back(length)
+    fn datagram(&self, length: usize) -> usize {
+        self.rest + self.front() + length + self.suite.map_or(0, |suite| suite.back(length))
     }
 
     /// How many segments fit a super-packet.
@@ -82,7 +88,7 @@ impl Layout {
             if self.rest > 0 {
                 number_segment(header, number * self.size, number == 0, number + 1 == count);
             }
-            let start = self.suite.front();
+            let start = self.front();
             block[start..start + data.len()].copy_from_slice(data);
         }
     }
@@ -201,13 +207,35 @@ fn carries_ordinary_tcp(packet: &Slot, parsed: &Parsed, sealed: bool) -> bool {
     })
 }
 
-/// Whether the header of a TCP segment, once it is carried, looks like metadata, whatever flags it has.
-fn mimics_metadata(segment: &[u8]) -> bool {
-    const START: usize = 8;
-    let start = segment.get(START..START + svr::COOKIE.len()).unwrap_or_default();
-    let mut alike = svr::COOKIE;
-    alike[svr::CARRIED_FLAGS] = start.get(svr::CARRIED_FLAGS).copied().unwrap_or_default();
-    start == alike
+/// Whether the segments of a super-packet can become datagrams of another. None of them looks like
+/// metadata then: where a carried header has its flags, the cookie has SYN and RST.
+fn is_spread(packet: &Slot, parsed: &Parsed, tcp: bool) -> bool {
+    let ordinary = !tcp || parsed.tcp_flags & (flags::SYN | flags::RST) == 0;
+    // Its buffer is exchanged for another one, and must not be smaller.
+    ordinary && packet.packet.room() >= MAX_PACKET
+}
+const _: () = assert!(svr::COOKIE[svr::CARRIED_FLAGS] & (flags::SYN | flags::RST) == flags::SYN | flags::RST);
+
+/// Whether what the datagrams of a super-packet carry can be put together.
+fn is_joined(packet: &Slot, parsed: &Parsed, tcp: bool, sealed: bool) -> bool {
+    datagrams(packet, parsed).len() <= MOST && (!tcp || carries_ordinary_tcp(packet, parsed, sealed))
+}
+
+/// Where the payload of segments is that came as datagrams, unsealed. Answers how many there are.
+fn find_payloads(
+    packet: &Slot,
+    parsed: &Parsed,
+    places: &mut [Result<Range<usize>, DropReason>; MOST],
+) -> usize {
+    let mut start = usize::from(parsed.payload_offset);
+    let datagrams = datagrams(packet, parsed);
+    let count = datagrams.len().min(MOST);
+    for (place, datagram) in places.iter_mut().zip(datagrams) {
+        let rest = svr::carried_header_len(datagram).unwrap_or(0);
+        *place = Ok(start + rest..start + datagram.len());
+        start += datagram.len();
+    }
+    count
 }
 
 impl Engine {
@@ -218,31 +246,38 @@ impl Engine {
         let cover = self.vault.get(session.protection).map(|entry| entry.cover[course.side.index()]);
         let (tcp, as_udp) = (session.protocol() == Protocol::TCP, gso.kind == GsoKind::Udp);
         match course.treatment {
+            Treatment::Pass if from.protocol == to.protocol => {
+                !tcp || !as_udp || carries_ordinary_tcp(packet, parsed, false)
+            }
             Treatment::Pass => {
-                from.protocol == to.protocol
-                    && (!tcp || !as_udp || carries_ordinary_tcp(packet, parsed, false))
+                let clear = cover.is_none_or(|cover| cover == Cover::Clear);
+                // A host is told nothing that could ask for a segment by itself.
+                let to_host = session.leg(course.side.other()).hop.is_none();
+                let able = if as_udp {
+                    to_host && is_joined(packet, parsed, tcp, false)
+                } else {
+                    is_spread(packet, parsed, tcp)
+                };
+                tcp && clear && able && packet.checksum != Checksum::Unverified
             }
             Treatment::Seal => {
-                let segment = parsed.segment(packet.packet.bytes());
-                let odd =
-                    tcp && (parsed.tcp_flags & (flags::SYN | flags::RST) != 0 || mimics_metadata(segment));
-                // Its buffer is exchanged for another one, and must not be smaller.
-                let exchangeable = packet.packet.room() >= MAX_PACKET;
-                cover == Some(Cover::Sealed) && to.protocol == Protocol::UDP && exchangeable && !odd
+                let known = cover == Some(Cover::Sealed) && to.protocol == Protocol::UDP;
+                known && is_spread(packet, parsed, tcp)
             }
             Treatment::Open => {
-                let known = cover == Some(Cover::Sealed) && from.protocol == Protocol::UDP && as_udp;
-                let few = datagrams(packet, parsed).len() <= MOST;
-                known && few && (!tcp || carries_ordinary_tcp(packet, parsed, true))
+                let known = cover == Some(Cover::Sealed) && from.protocol == Protocol::UDP;
+                known && as_udp && is_joined(packet, parsed, tcp, true)
             }
         }
     }
 
-    /// Makes a super-packet that was rewritten for the leg `to` one of sealed datagrams. What finds no
-    /// room in it is emitted in front of it. Its checksum is left for the caller to complete.
-    pub(crate) fn seal_super(
+    /// Makes a super-packet that was rewritten for the leg `to` one of datagrams, sealed ones if it is to
+    /// `seal` them. What finds no room in it is emitted in front of it. Its checksum is left for the
+    /// caller to complete.
+    pub(crate) fn spread(
         &mut self,
         course: &Course,
+        seal: bool,
         packet: &mut Slot,
         to: &FlowKey,
         egress: Egress,
@@ -250,8 +285,7 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let Some(gso) = packet.gso else { return Ok(()) };
         let Some(session) = self.table.get(course.index) else { return Ok(()) };
-        let protection = session.protection;
-        let Some(suite) = self.vault.get(protection).map(|entry| entry.suite) else { return Ok(()) };
+        let suite = self.vault.get(session.protection).map(|entry| entry.suite).filter(|_| seal);
         let whole = packet.packet.bytes();
         let (transport, datagram) = headers::payload_offsets(whole, to);
         let tcp = session.protocol() == Protocol::TCP;
@@ -266,12 +300,12 @@ impl Engine {
         let result = (0..count).step_by(each).try_for_each(|first| {
             let segments = first..count.min(first + each);
             if segments.end == count {
-                packet.gso = self.seal_part(course, &layout, &packet.packet, segments, &mut buffer, to)?;
+                packet.gso = self.spread_part(course, &layout, &packet.packet, segments, &mut buffer, to)?;
                 return Ok(());
             }
             let length = layout.length(segments.len() * layout.size);
             let part = outlet.emit_for(length).ok_or(DropReason::OutputFull)?;
-            match self.seal_part(course, &layout, &packet.packet, segments, &mut part.packet, to) {
+            match self.spread_part(course, &layout, &packet.packet, segments, &mut part.packet, to) {
                 Ok(gso) => part.gso = gso,
                 Err(reason) => {
                     outlet.unemit();
@@ -285,14 +319,14 @@ impl Engine {
         });
         if result.is_ok() {
             core::mem::swap(&mut packet.packet, &mut buffer);
-            self.counters.increment(Counter::SuperPacketsSealed);
+            self.counters.add(Counter::SuperPacketsSealed, u64::from(seal));
         }
         self.spare = buffer;
         result
     }
 
-    /// Writes some segments of a super-packet to `out` and seals them there.
-    fn seal_part(
+    /// Writes some segments of a super-packet to `out`, and seals them there.
+    fn spread_part(
         &mut self,
         course: &Course,
         layout: &Layout,
@@ -301,38 +335,52 @@ impl Engine {
         out: &mut PacketBuf,
         to: &FlowKey,
     ) -> Result<Option<Gso>, DropReason> {
-        let protection = self.table.get(course.index).and_then(|session| session.protection);
-        let Some(Place::End(end)) = self.vault.get_mut(protection).map(|entry| &mut entry.place) else {
-            return Err(DropReason::SessionKeysFailed);
-        };
-        let (whole, size) = (whole.bytes(), layout.size);
+        let (whole, size, count) = (whole.bytes(), layout.size, segments.len());
         let payload = whole.len() - layout.head() - layout.rest;
-        let mut left = payload.min(segments.end * size) - segments.start * size;
-        let length = layout.length(left);
+        let payload = payload.min(segments.end * size) - segments.start * size;
+        let length = layout.length(payload);
         out.clear();
         if out.spare_mut().len() < length {
             return Err(DropReason::TooBig);
         }
         out.set_len(length);
-        layout.lay_out(whole, segments.clone(), out.bytes_mut());
-        let mut payloads: [Sealing<'_>; MOST] = core::array::from_fn(|_| Sealing::default());
-        let places = out.bytes_mut()[layout.head()..].chunks_mut(layout.datagram(size));
-        for (payload, place) in payloads.iter_mut().zip(places) {
-            let (associated, block) = place.split_at_mut(layout.rest);
-            *payload = Sealing { associated, block, length: left.min(size) };
-            left -= payload.length;
+        layout.lay_out(whole, segments, out.bytes_mut());
+        if layout.suite.is_some() {
+            self.seal_datagrams(course, layout, payload, &mut out.bytes_mut()[layout.head()..])?;
         }
-        let count = segments.len();
-        end.seal_all(&mut payloads[..count], course.now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
         headers::set_lengths(out, layout.transport, to)?;
-        self.counters.add(Counter::PayloadsSealed, count as u64);
         let size = layout.datagram(size) as u16;
         Ok((count > 1).then_some(Gso { kind: GsoKind::Udp, size, ecn: false }))
     }
 
-    /// Opens the datagrams of a super-packet in place, and puts together what follows one another. All
-    /// but the last of that is sent on here; the last is what `packet` is afterwards.
-    pub(crate) fn open_super(
+    /// Seals datagrams that have `left` bytes of payload in all.
+    fn seal_datagrams(
+        &mut self,
+        course: &Course,
+        layout: &Layout,
+        mut left: usize,
+        datagrams: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let protection = self.table.get(course.index).and_then(|session| session.protection);
+        let Some(Place::End(end)) = self.vault.get_mut(protection).map(|entry| &mut entry.place) else {
+            return Err(DropReason::SessionKeysFailed);
+        };
+        let mut payloads: [Sealing<'_>; MOST] = core::array::from_fn(|_| Sealing::default());
+        let places = datagrams.chunks_mut(layout.datagram(layout.size));
+        let count = places.len();
+        for (payload, place) in payloads.iter_mut().zip(places) {
+            let (associated, block) = place.split_at_mut(layout.rest);
+            *payload = Sealing { associated, block, length: left.min(layout.size) };
+            left -= payload.length;
+        }
+        end.seal_all(&mut payloads[..count], course.now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
+        self.counters.add(Counter::PayloadsSealed, count as u64);
+        Ok(())
+    }
+
+    /// Opens the datagrams of a super-packet in place, if they are sealed, and puts together what follows
+    /// one another. All but the last of that is sent on here; the last is what `packet` is afterwards.
+    pub(crate) fn join(
         &mut self,
         course: &Course,
         packet: &mut Slot,
@@ -344,7 +392,11 @@ impl Engine {
         let (tcp, arrived) = (session.protocol() == Protocol::TCP, session.leg(course.side).key.reversed());
         let joins = self.fits_opened(course, size);
         let mut places = [const { Err(DropReason::PayloadForged) }; MOST];
-        let opened = self.open_datagrams(course, packet, parsed, size, tcp, &mut places);
+        let opened = if course.treatment == Treatment::Open {
+            self.open_datagrams(course, packet, parsed, size, tcp, &mut places)
+        } else {
+            find_payloads(packet, parsed, &mut places)
+        };
         self.refuse_datagrams(course, packet, parsed, &places[..opened], outlet)?;
         let head = usize::from(parsed.payload_offset);
         let mut run: Option<Run> = None;
@@ -375,17 +427,22 @@ impl Engine {
         bytes[start + head..run.payload.start].copy_from_slice(run.rest());
         packet.packet.shrink_front(start);
         packet.packet.truncate(head + run.rest_len + run.payload.len());
-        self.counters.increment(Counter::SuperPacketsOpened);
+        self.counters.add(Counter::SuperPacketsOpened, u64::from(course.treatment == Treatment::Open));
         finish_run(packet, &run, head, &arrived)
     }
 
     /// Whether opened segments may leave together: as they fit the link of the host.
     fn fits_opened(&self, course: &Course, size: usize) -> bool {
         let Some(session) = self.table.get(course.index) else { return false };
-        let Some(suite) = self.vault.get(session.protection).map(|entry| entry.suite) else { return false };
+        let suite = self.vault.get(session.protection).map(|entry| entry.suite);
         let to = &session.leg(course.side.other()).key;
         let mtu = self.way_mtu(course.now.mono, to.interface, None);
-        let shortest = suite.front() + suite.back(suite.front() - 1);
+        let shortest = match suite {
+            Some(suite) if course.treatment == Treatment::Open => {
+                suite.front() + suite.back(suite.front() - 1)
+            }
+            _ => 0,
+        };
         let length = (UDP_LEN + size).saturating_sub(shortest);
         overhead(to, session) + length <= mtu
     }

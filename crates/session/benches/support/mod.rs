@@ -63,6 +63,18 @@ impl Pair {
         Self { ingress, egress, now, batch: Batch::new(BATCH, BATCH, 2048), ingress_heap }
     }
 
+    /// The same without protection, where TCP travels as UDP all the same.
+    pub fn carried(sessions: u32) -> Self {
+        let now = Now { mono: Time::from_secs(1000), unix: 1_800_000_000 };
+        let engine = |router| {
+            let mut model = model(sessions, true, None, router);
+            model.paths[0].udp_transform = UdpTransform::Always;
+            engine_of(model, router, now)
+        };
+        let batch = Batch::new(BATCH, BATCH, 2048);
+        Self { ingress: engine(0), egress: engine(1), now, batch, ingress_heap: 0 }
+    }
+
     /// Both routers as so many workers have them: a pair for each.
     pub fn of_workers(workers: u8, sessions: u32, payload: Option<Suite>) -> Vec<Self> {
         let now = Now { mono: Time::from_secs(1000), unix: 1_800_000_000 };

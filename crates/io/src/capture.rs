@@ -24,8 +24,8 @@ pub struct CaptureRecord<'a> {
     pub direction: Direction,
     /// The Ethernet header; empty on a TUN.
     pub link_header: &'a [u8],
-    /// The packet from its IP header on. Super-packets are whole, and unfinished checksums are as
-    /// they are.
+    /// The packet from its IP header on. Super-packets of TCP are whole, and unfinished checksums are as
+    /// they are; of datagrams that are sent or arrive together, each is a packet.
     pub packet: &'a [u8],
     /// The time since the Unix epoch.
     pub timestamp: Duration,

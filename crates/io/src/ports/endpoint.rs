@@ -270,7 +270,7 @@ fn receive_frames(
         statistics.rx_packets += 1;
         statistics.rx_bytes += slot.packet.len() as u64;
         let link_header = header.get(VNET..).unwrap_or_default();
-        tap.record(spec.id, Direction::Inbound, link_header, slot.packet.bytes());
+        tap.record(spec.id, Direction::Inbound, link_header, slot.packet.bytes(), slot.gso);
         slots.swap(kept, at);
         kept += 1;
     }
@@ -340,7 +340,7 @@ fn receive_packets(
         (slot.checksum, slot.gso, slot.interface) = (checksum, gso, spec.id);
         statistics.rx_packets += 1;
         statistics.rx_bytes += slot.packet.len() as u64;
-        tap.record(spec.id, Direction::Inbound, &[], slot.packet.bytes());
+        tap.record(spec.id, Direction::Inbound, &[], slot.packet.bytes(), slot.gso);
     }
     true
 }

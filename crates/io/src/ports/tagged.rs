@@ -289,7 +289,7 @@ impl Ports {
             return false;
         }
         let link = link_header(header, arrival.tag);
-        tap.record(port.spec.id, Direction::Inbound, &link, slot.packet.bytes());
+        tap.record(port.spec.id, Direction::Inbound, &link, slot.packet.bytes(), slot.gso);
         let mut local = Local { port, trunk, tap, links: &shared.links, now: trunks.now };
         if header.ends_with(&arp::ETHERTYPE.to_be_bytes()) {
             local.arp(slot.packet.bytes());
@@ -522,7 +522,7 @@ impl Local<'_> {
             OutgoingHeader::new(&[&[0; VNET], &to, &self.port.mac, &TAG_8021Q, &tag.to_be_bytes(), &kind]);
         if socket.send(&[Outgoing { header, packet }]).is_ok() {
             let link = header.bytes().get(VNET..).unwrap_or_default();
-            self.tap.record(self.port.spec.id, Direction::Outbound, link, packet);
+            self.tap.record(self.port.spec.id, Direction::Outbound, link, packet, None);
         }
     }
 }

@@ -155,7 +155,7 @@ impl Sender<'_> {
             Ok(()) => {
                 port.statistics.tx_packets += 1;
                 port.statistics.tx_bytes += slot.packet.len() as u64;
-                self.tap.record(port.spec.id, Direction::Outbound, &[], slot.packet.bytes());
+                self.tap.record(port.spec.id, Direction::Outbound, &[], slot.packet.bytes(), slot.gso);
                 Outcome::Sent
             }
             Err(error) => Outcome::Dropped(send_failure(&error)),
@@ -201,7 +201,8 @@ impl Sender<'_> {
                 port.statistics.tx_packets += 1;
                 port.statistics.tx_bytes += frame.packet.len() as u64;
                 let link_header = frame.header.bytes().get(VNET..).unwrap_or_default();
-                tap.record(port.spec.id, Direction::Outbound, link_header, frame.packet);
+                let gso = places.get(at).and_then(|&place| slots.get(place)).and_then(|slot| slot.gso);
+                tap.record(port.spec.id, Direction::Outbound, link_header, frame.packet, gso);
             }
             for &(at, reason) in failed.iter() {
                 port.statistics.drop_one(reason);

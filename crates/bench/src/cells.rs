@@ -84,6 +84,14 @@ pub(crate) fn all() -> Vec<Cell> {
         plain("rtt-plain", "a request and its answer, plain, p50", Traffic::RoundTrips, true, PLAIN, {
             const { &[Goal { against: NFTABLES, ratio: 1.0, allowance: 10.0 }] }
         }),
+        plain(
+            "plain-udp64",
+            "datagrams of 64 bytes, plain, made in the kernel",
+            Traffic::Flood(64),
+            true,
+            PLAIN,
+            const { &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)] },
+        ),
         gcm("gcm-tcp-on", "one TCP stream, AES-256-GCM, default offloads", Traffic::Stream, true, {
             const { &[goal(Against::BestTunnel, 8.0)] }
         }),
@@ -108,6 +116,17 @@ pub(crate) fn all() -> Vec<Cell> {
         plain("plain-tcp-off", "one TCP stream, plain, without offloads", Traffic::Stream, false, PLAIN, {
             const { &[goal(KERNEL, 1.1)] }
         }),
+        Cell {
+            fairway: Contender::FairwayMillion,
+            ..plain(
+                "million-sessions",
+                "datagrams of 64 bytes over a million sessions at random",
+                Traffic::Flood(64),
+                true,
+                &[Contender::FairwayTenThousand],
+                const { &[goal(Against::One(Contender::FairwayTenThousand), 0.8)] },
+            )
+        },
     ]
 }
 

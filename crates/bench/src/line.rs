@@ -1,5 +1,6 @@
 //! A line that is up: its laboratory, its namespaces, its counters.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) offload: bool,
     /// The laboratory's name.
     pub(crate) lab: String,
+    /// Whether the sessions of a flood are there already.
+    pub(crate) flooded: Cell<bool>,
     /// What differs from the settings the cell is named by: a contender changed it.
     pub(crate) changed: Vec<String>,
 }
@@ -63,7 +66,7 @@ impl Line {
         let file = scratch.join(format!("{lab}.json"));
         fs::write(&file, topology.to_string())?;
         fairway_lab::up(&file, &tools.fairway).with_context(|| format!("raising {}", contender.name()))?;
-        let mut line = Self { contender, offload, lab, changed: Vec::new() };
+        let mut line = Self { contender, offload, lab, flooded: Cell::new(false), changed: Vec::new() };
         line.check_offloads()?;
         line.carries().with_context(|| format!("{} does not carry traffic", contender.name()))?;
         Ok(line)

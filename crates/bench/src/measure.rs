@@ -1,5 +1,7 @@
 //! One measurement: a load on a line, and what was seen meanwhile.
 
+mod flood;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub(crate) enum Traffic {
     Stream,
     /// Datagrams with so much payload, from an ordinary socket.
     Datagrams(usize),
+    /// Datagrams with so much payload, of many sessions at random, made in the kernel.
+    Flood(usize),
     /// Connections.
     Connections,
     /// Requests and responses.
@@ -51,7 +55,7 @@ impl Traffic {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Stream => "Gbit/s",
-            Self::Datagrams(_) => "kpps",
+            Self::Datagrams(_) | Self::Flood(_) => "kpps",
             Self::Connections => "k/s",
             Self::RoundTrips => "µs",
         }
@@ -62,6 +66,7 @@ impl Traffic {
         match self {
             Self::Stream => stream(line, seconds),
             Self::Datagrams(size) => datagrams(line, size, seconds),
+            Self::Flood(size) => flood::measure(line, size, seconds),
             Self::Connections => {
                 asked(line, "connect", seconds, |seen| seen.count as f64 / seen.seconds / 1e3)
             }

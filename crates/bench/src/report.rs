@@ -119,8 +119,8 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
     let reached = outcome.reached();
     let mut text = String::new();
     for contender in [cell.fairway].iter().chain(cell.peers) {
-        let name = if contender.is_fairway() { cell.name } else { "" };
-        let label = if contender.is_fairway() { "fairway" } else { contender.name() };
+        let own = *contender == cell.fairway;
+        let (name, label) = if own { (cell.name, "fairway") } else { ("", contender.name()) };
         let Some(samples) = outcome.samples.get(contender) else {
             let _ = writeln!(text, "{name:<14} {label:<14} {:>8}", "–");
             continue;
@@ -130,7 +130,7 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
         let spread = format!("{} – {}", short(least(&values)), short(most(&values)));
         let figures = format!("{:>8} {spread:>17} {:>9.0}", short(median(&values)), median(&cpu));
         let verdict = reached.iter().find(|reached| reached.against == *contender).map_or_else(
-            || if contender.is_fairway() { cell.traffic.unit().to_owned() } else { String::new() },
+            || if own { cell.traffic.unit().to_owned() } else { String::new() },
             |reached| format!("{:.2} ({}) {}", reached.ratio(), reached.goal.ratio, reached.verdict()),
         );
         let line = format!("{name:<14} {label:<14} {figures}  {verdict}");

@@ -39,7 +39,10 @@ fn security(contender: Contender) -> Value {
 }
 
 fn configuration(contender: Contender) -> Value {
-    let sessions = if contender == Contender::FairwayMillion { MANY_SESSIONS } else { SESSIONS };
+    let sessions = match contender {
+        Contender::FairwayMillion | Contender::FairwayTenThousand => MANY_SESSIONS,
+        _ => SESSIONS,
+    };
     json!({ "fairway:authority": {
         "name": "bench",
         "tenant": [{ "name": "corp" }],

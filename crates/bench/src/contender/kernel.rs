@@ -43,6 +43,8 @@ pub(super) fn nftables(topology: &mut Value) {
         // Settings of connection tracking are there once it is in use.
         let command = "nft -f {dir}/rules
 sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_time_wait=5
+sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1800
+sysctl -qw net.netfilter.nf_conntrack_udp_timeout_stream=1800
 touch {dir}/ready";
         host["services"] = json!({ "nft": { "command": command, "ready": "file {dir}/ready" } });
     }

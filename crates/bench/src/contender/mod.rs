@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 pub(crate) const SERVER: &str = "10.2.0.10";
 /// The client's address.
 pub(crate) const CLIENT: &str = "10.1.0.10";
-/// The client's further addresses, from this number of its prefix on: sources of many sessions.
-const FIRST_SOURCE: u8 = 100;
-/// How many further addresses the client has.
-pub(crate) const SOURCES: u8 = 16;
+/// The first of the client's further addresses, which a flood comes from.
+pub(crate) const FIRST_SOURCE: &str = "10.1.0.100";
+/// The number of that address in its prefix.
+const FIRST_SOURCE_NUMBER: u32 = 100;
 
 /// One way to carry traffic from client to server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +35,10 @@ pub(crate) enum Contender {
     FairwayGcm,
     /// Fairway, payload protected with AES-256-CBC and HMAC-SHA256-128.
     FairwayCbc,
-    /// Fairway with room for a million sessions.
+    /// Fairway with room for a million sessions, and a million of them.
     FairwayMillion,
+    /// Fairway with as much room, and ten thousand of them.
+    FairwayTenThousand,
     /// Forwarding by the kernel.
     Kernel,
     /// Forwarding by the kernel with a stateful firewall and NAT on both boxes.
@@ -75,7 +77,8 @@ impl Contender {
             Self::FairwayPlain => "fairway",
             Self::FairwayGcm => "fairway-gcm",
             Self::FairwayCbc => "fairway-cbc",
-            Self::FairwayMillion => "fairway-million",
+            Self::FairwayMillion => "fairway-1m",
+            Self::FairwayTenThousand => "fairway-10k",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
             Self::WireguardGo => "wireguard-go",
@@ -88,7 +91,23 @@ impl Contender {
 
     /// Whether it is Fairway.
     pub(crate) fn is_fairway(self) -> bool {
-        matches!(self, Self::FairwayPlain | Self::FairwayGcm | Self::FairwayCbc | Self::FairwayMillion)
+        matches!(
+            self,
+            Self::FairwayPlain
+                | Self::FairwayGcm
+                | Self::FairwayCbc
+                | Self::FairwayMillion
+                | Self::FairwayTenThousand
+        )
+    }
+
+    /// How many sessions a flood has.
+    pub(crate) fn flood_sessions(self) -> u32 {
+        match self {
+            Self::FairwayMillion => 1_000_000,
+            Self::FairwayTenThousand => 10_000,
+            _ => 256,
+        }
     }
 
     /// The device on `b` that traffic must have come through, where it is not the WAN itself.
@@ -104,7 +123,7 @@ impl Contender {
     /// Why it cannot be started here, if it cannot.
     pub(crate) fn missing(self, tools: &Tools) -> Option<String> {
         let programs: &[&str] = match self {
-            Self::FairwayPlain | Self::FairwayGcm | Self::FairwayCbc | Self::FairwayMillion => {
+            _ if self.is_fairway() => {
                 let found = tools.fairway.is_file();
                 return (!found).then(|| format!("there is no {}", tools.fairway.display()));
             }
@@ -119,7 +138,7 @@ impl Contender {
             }
             Self::Nebula => &["nebula", "nebula-cert"],
             Self::Openvpn => &["openvpn", "openssl"],
-            Self::Tinc => &["tincd"],
+            _ => &["tincd"],
         };
         let lacking: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();
         (!lacking.is_empty()).then(|| format!("{} is not installed", lacking.join(", ")))
@@ -156,14 +175,12 @@ impl Contender {
         match self {
             Self::Kernel => kernel::forwarding(&mut topology),
             Self::Nftables => kernel::nftables(&mut topology),
-            Self::FairwayPlain | Self::FairwayGcm | Self::FairwayCbc | Self::FairwayMillion => {
-                fairway::routers(self, &mut topology, tools.workers);
-            }
             Self::WireguardGo => tunnels::wireguard_go(&mut topology, offload)?,
             Self::Boringtun => tunnels::boringtun_line(&mut topology, offload, tools)?,
             Self::Nebula => tunnels::nebula(&mut topology, offload, scratch)?,
             Self::Openvpn => tunnels::openvpn(&mut topology, offload, scratch)?,
             Self::Tinc => tunnels::tinc(&mut topology, offload, scratch)?,
+            _ => fairway::routers(self, &mut topology, tools.workers),
         }
         Ok(topology)
     }
@@ -180,7 +197,8 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 fn line(name: &str, offload: bool) -> Value {
     let link = json!({ "offload": if offload { "on" } else { "off" }, "mtu": 1500 });
     let mut addresses = vec![format!("{CLIENT}/24")];
-    addresses.extend((FIRST_SOURCE..FIRST_SOURCE + SOURCES).map(|number| format!("10.1.0.{number}/24")));
+    let sources = FIRST_SOURCE_NUMBER..FIRST_SOURCE_NUMBER + fairway_io::traffic::SOURCES;
+    addresses.extend(sources.map(|number| format!("10.1.0.{number}/24")));
     // Connections by the thousand leave ports waiting; buffers take what a burst brings.
     let host = json!({
         "net.ipv4.ip_local_port_range": "1024 65535",

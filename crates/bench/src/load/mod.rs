@@ -5,6 +5,7 @@
 
 mod check;
 mod connect;
+mod flood;
 mod rtt;
 mod serve;
 mod udp;
@@ -52,6 +53,10 @@ pub(crate) enum Load {
         #[arg(long)]
         seconds: f64,
     },
+    /// Send datagrams of many sessions from within the kernel.
+    Flood(flood::FloodOptions),
+    /// Count them within the kernel.
+    Tally(flood::TallyOptions),
     /// Ask and be answered, one datagram at a time.
     Rtt {
         /// The server.
@@ -90,6 +95,8 @@ pub(crate) struct Seen {
 /// Does it, to the end.
 pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     match *load {
+        Load::Flood(ref options) => flood::flood(options),
+        Load::Tally(ref options) => flood::tally(options),
         Load::Serve => serve::serve(),
         Load::Check { to } => check::check(to),
         Load::Send { to, size, seconds } => udp::send(to, size, Duration::from_secs_f64(seconds)),

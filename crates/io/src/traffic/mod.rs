@@ -22,6 +22,8 @@ pub const MOST_SESSIONS: u32 = SOURCES * PORTS;
 pub const SOURCES: u32 = 16;
 const FIRST_PORT: u32 = 1024;
 const PORTS: u32 = 65536 - FIRST_PORT;
+/// The program of a tally.
+const NAME: &str = "fw_tally";
 const COUNTERS: u32 = 2;
 const COUNTED: u32 = 0;
 
@@ -127,15 +129,19 @@ pub enum Side {
 }
 
 impl Tally {
-    /// Begins to count datagrams of IPv4 with this port and as many bytes of payload.
+    /// Begins to count datagrams of IPv4 with this port and as many bytes of payload, in the place of
+    /// any other tally of the device: one whose process was killed is still there.
     ///
     /// # Errors
     /// When the kernel refuses the program or the device.
     pub fn attach(ifindex: u32, side: Side, port: u16, payload: usize, fate: Fate) -> io::Result<Self> {
         let counters = Map::per_cpu_array("fw_tally", COUNTERS)?;
         let code = program::tally(ifindex, side, port, payload, fate, counters.fd()).map_err(assembly)?;
-        let program = Program::load(ProgramKind::SchedCls, "fw_tally", &code)
+        let program = Program::load(ProgramKind::SchedCls, NAME, &code)
             .map_err(|(error, log)| io::Error::new(error.kind(), format!("{error}: {log}")))?;
+        for old in Program::attached(ifindex, NAME)? {
+            old.detach_tcx(ifindex)?;
+        }
         program.attach_tcx(ifindex, None)?;
         Ok(Self { program, ifindex, counters })
     }

@@ -1,0 +1,106 @@
+//! Floods: sessions are made first, with answers, then datagrams come at random as fast as the source
+//! can make them.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use super::{GRACE, Sample, Watch, expect, sample, seen};
+use crate::child::{Program, run};
+use crate::contender::{FIRST_SOURCE, SERVER};
+use crate::line::{Line, own_command};
+use crate::load::Seen;
+
+/// How many datagrams of new sessions there are a second.
+const NEW_RATE: u32 = 50_000;
+/// How often the sessions are gone through at most until every one has its answers.
+const MOST_PASSES: usize = 8;
+/// Passes in which all but this part of the answers have come mean that sessions are established.
+const MISSING: f64 = 0.001;
+/// The headers of a datagram on the WAN, that of the link included, and a few bytes; what has metadata
+/// has much more.
+const HEADERS: u64 = 42 + 6;
+
+/// Measures once.
+pub(super) fn measure(line: &Line, size: usize, seconds: f64) -> anyhow::Result<Sample> {
+    if !line.flooded.get() {
+        prepare(line, size)?;
+        line.flooded.set(true);
+    }
+    let (own, time, longer) = (own_command()?, format!("{seconds}"), format!("{}", seconds + 1.0));
+    let (size_text, limit) = (size.to_string(), Duration::from_secs_f64(seconds) + GRACE);
+    let before = line.crossed()?;
+    let command = [&own, "load", "tally", "--device", "servers", "--size", &size_text, "--seconds", &time];
+    let mut tally = Program::start(&line.namespace("server"), &command)?;
+    expect(&mut tally, "ready")?;
+    let source = flood(line, size, &["--seconds", &longer])?;
+    expect(&mut tally, "begin")?;
+    let watch = Watch::begin(line);
+    let seen = seen(&mut tally, limit)?;
+    let usage = watch.end();
+    let sent: Seen = serde_json::from_str(source.finish(limit)?.trim())?;
+    ensure!(seen.count > 1000, "no more than {} datagrams arrived", seen.count);
+    let crossed = line.crossed()?.since(&before);
+    crossed.carried(seen.count * size as u64)?;
+    let each = crossed.bytes / crossed.packets.max(1);
+    ensure!(
+        each <= size as u64 + HEADERS,
+        "datagrams have {each} bytes on the WAN: they are no plain sessions'"
+    );
+    let mut sample = sample(seen.count as f64 / seen.seconds / 1e3, seen.count as f64, seen.seconds, &usage);
+    sample.beside.insert("offered kpps", sent.count as f64 / sent.seconds / 1e3);
+    Ok(sample)
+}
+
+/// Makes the sessions, and has each answered until nothing is missing.
+fn prepare(line: &Line, size: usize) -> anyhow::Result<()> {
+    // A veth device takes frames made by eBPF only if its other end polls.
+    run(&line.namespace("a"), &["ethtool", "-K", "lan", "gro", "on"], GRACE)?;
+    let (own, size_text) = (own_command()?, size.to_string());
+    let tally = |node: &str, device: &str, what: &[&str]| {
+        let common = [&own, "load", "tally", "--device", device, "--size", &size_text];
+        let mut program = Program::start(&line.namespace(node), &[&common[..], what].concat())?;
+        expect(&mut program, "ready")?;
+        anyhow::Ok(program)
+    };
+    let _echo = tally("server", "servers", &["--echo"])?;
+    let sessions = line.contender.flood_sessions();
+    let (rate, answers) = (NEW_RATE.to_string(), sessions.to_string());
+    let limit = Duration::from_secs_f64(f64::from(sessions) / f64::from(NEW_RATE)) + GRACE;
+    let (mut whole, mut came) = (0, 0);
+    for _ in 0..MOST_PASSES {
+        let mut client = tally("client", "lan", &["--answers", &answers])?;
+        let source = flood(line, size, &["--passes", "1", "--rate", &rate])?;
+        source.finish(limit)?;
+        came = seen(&mut client, limit).context("counting answers")?.count;
+        // The first makes sessions, the second tells the first router that the second knows.
+        whole += usize::from(came as f64 >= f64::from(sessions) * (1.0 - MISSING));
+        if whole == 3 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("of {sessions} sessions only {came} have answers")
+}
+
+fn flood(line: &Line, size: usize, what: &[&str]) -> anyhow::Result<Program> {
+    let router = run(&line.namespace("a"), &["cat", "/sys/class/net/lan/address"], GRACE)?;
+    let (own, size) = (own_command()?, size.to_string());
+    let sessions = line.contender.flood_sessions().to_string();
+    let common = [
+        &own,
+        "load",
+        "flood",
+        SERVER,
+        "--device",
+        "lan",
+        "--router",
+        router.trim(),
+        "--from",
+        FIRST_SOURCE,
+        "--size",
+        &size,
+        "--sessions",
+        &sessions,
+    ];
+    Program::start(&line.namespace("client"), &[&common[..], what].concat())
+}

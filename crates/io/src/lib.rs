@@ -37,6 +37,7 @@ mod frame;
 mod guard;
 mod neighbours;
 mod netlink;
+mod offload;
 pub mod ports;
 mod resolver;
 pub mod spec;

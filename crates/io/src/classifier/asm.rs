@@ -27,9 +27,11 @@ pub(crate) enum Reg {
     R2 = 2,
     R3 = 3,
     R4 = 4,
+    R5 = 5,
     R6 = 6,
     R7 = 7,
     R8 = 8,
+    R9 = 9,
     R10 = 10,
 }
 
@@ -68,6 +70,7 @@ pub(crate) enum When {
 #[repr(u8)]
 pub(crate) enum Alu {
     Add = 0x00,
+    Subtract = 0x10,
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
@@ -93,6 +96,7 @@ const CLASS_LOAD_IMMEDIATE: u8 = 0x18;
 const CLASS_LOAD: u8 = 0x61;
 const CLASS_STORE_IMMEDIATE: u8 = 0x62;
 const CLASS_STORE: u8 = 0x63;
+const CLASS_ATOMIC: u8 = 0xc3;
 const CLASS_ALU64: u8 = 0x07;
 const CLASS_ALU32: u8 = 0x04;
 const CLASS_JUMP: u8 = 0x05;
@@ -140,6 +144,22 @@ impl Assembler {
     /// `destination = value`, the upper half zero.
     pub(crate) fn move32(&mut self, destination: Reg, value: i32) {
         self.push(CLASS_ALU32 | Alu::Move as u8, destination, 0, 0, value);
+    }
+
+    /// `destination = destination op source` on 32 bits, the upper half zero.
+    pub(crate) fn alu32_reg(&mut self, op: Alu, destination: Reg, source: Reg) {
+        self.push(CLASS_ALU32 | SOURCE_REGISTER | op as u8, destination, source as u8, 0, 0);
+    }
+
+    /// `destination = value` of 64 bits.
+    pub(crate) fn move64(&mut self, destination: Reg, value: u64) {
+        self.push(CLASS_LOAD_IMMEDIATE, destination, 0, 0, value as i32);
+        self.code.push(Instruction { immediate: (value >> 32) as i32, ..Instruction::default() });
+    }
+
+    /// `*(base + offset) += source`, whoever else does the same; `size` is a word or a double.
+    pub(crate) fn atomic_add(&mut self, size: Size, base: Reg, offset: i16, source: Reg) {
+        self.push(CLASS_ATOMIC | size as u8, base, source as u8, offset, 0);
     }
 
     /// `destination = destination * value` on 32 bits, the upper half zero.
@@ -210,6 +230,17 @@ impl Assembler {
         self.alu(Alu::Add, Reg::R3, i32::from(to));
         self.alu(Alu::Move, Reg::R4, length);
         self.call(HELPER_SKB_LOAD_BYTES);
+    }
+
+    /// The same from the offset in `from`, or on to `otherwise`.
+    pub(crate) fn load_bytes_at(&mut self, from: Reg, to: i16, length: i32, otherwise: Label) {
+        self.alu_reg(Alu::Move, Reg::R2, from);
+        self.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+        self.alu_reg(Alu::Move, Reg::R3, Reg::R10);
+        self.alu(Alu::Add, Reg::R3, i32::from(to));
+        self.alu(Alu::Move, Reg::R4, length);
+        self.call(HELPER_SKB_LOAD_BYTES);
+        self.jump_if(Reg::R0, When::NotEqual, 0, otherwise);
     }
 
     /// [`Self::load_bytes`], or on to `otherwise`.

@@ -66,6 +66,7 @@ pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
 use crate::error::{Context, OpenError};
 use crate::netlink;
+use crate::offload;
 use crate::sys::bpf::{Map, Program, ProgramKind, possible_cpus};
 
 /// How many own addresses the kernel's table holds.
@@ -90,6 +91,7 @@ pub(crate) struct Classifier {
     tagged: Pair,
     cpus: usize,
     attached: Attached,
+    offload: Option<Arc<offload::Kernel>>,
 }
 
 /// The two forms of one program.
@@ -179,8 +181,22 @@ pub(crate) fn release(ifindex: u32) -> io::Result<bool> {
 }
 
 impl Classifier {
-    /// Loads the programs with empty tables.
-    pub(crate) fn load() -> Result<Self, OpenError> {
+    /// Loads the programs with empty tables. If asked to, and if this kernel can, they forward flows by
+    /// themselves.
+    pub(crate) fn load(offload: bool) -> Result<Self, OpenError> {
+        if offload {
+            let kernel = offload::Kernel::new().context("create the maps of flows");
+            match kernel.and_then(|kernel| Self::load_with(Some(Arc::new(kernel)))) {
+                Ok(classifier) => return Ok(classifier),
+                Err(error) => {
+                    tracing::warn!(%error, "this kernel cannot forward sessions by itself; workers do")
+                }
+            }
+        }
+        Self::load_with(None)
+    }
+
+    fn load_with(offload: Option<Arc<offload::Kernel>>) -> Result<Self, OpenError> {
         let local = Map::hash("fw_local", LOCAL_ENTRIES).context("create the classifier's maps")?;
         let peers = Map::hash("fw_peers", PEER_ENTRIES).context("create the classifier's maps")?;
         let counters =
@@ -194,6 +210,7 @@ impl Classifier {
             counters: counters.fd(),
             tags: tags.fd(),
             host_ports: host_ports.fd(),
+            offload: offload.as_ref().map(|kernel| kernel.fds()),
         };
         let pair = |frames| -> Result<Pair, OpenError> {
             let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop)?;
@@ -202,7 +219,24 @@ impl Classifier {
         };
         let (untagged, tagged) = (pair(Frames::Untagged)?, pair(Frames::Tagged)?);
         let (tables, attached, cpus) = (Mutex::default(), Attached::default(), possible_cpus());
-        Ok(Self { tables, local, peers, counters, tags, host_ports, untagged, tagged, cpus, attached })
+        Ok(Self {
+            tables,
+            local,
+            peers,
+            counters,
+            tags,
+            host_ports,
+            untagged,
+            tagged,
+            cpus,
+            attached,
+            offload,
+        })
+    }
+
+    /// What flows that the kernel forwards are kept in, if it does.
+    pub(crate) fn offload(&self) -> Option<Arc<offload::Kernel>> {
+        self.offload.clone()
     }
 
     const fn pair(&self, frames: Frames) -> &Pair {
@@ -305,6 +339,27 @@ impl Classifier {
     #[cfg(test)]
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
         self.untagged.tc.fd()
+    }
+
+    /// The program for packet sockets in a form that sees frames from the link header on in test runs,
+    /// as it does on sockets.
+    #[cfg(test)]
+    pub(crate) fn filter_in_test(&self) -> Program {
+        let maps = MapFds {
+            local: self.local.fd(),
+            peers: self.peers.fd(),
+            counters: self.counters.fd(),
+            tags: self.tags.fd(),
+            host_ports: self.host_ports.fd(),
+            offload: self.offload.as_ref().map(|kernel| kernel.fds()),
+        };
+        load_program(ProgramKind::SchedCls, maps, Frames::Untagged, Answer::Accept).unwrap()
+    }
+
+    /// The program for tc, to be run by hand.
+    #[cfg(test)]
+    pub(crate) fn tc_program(&self) -> &Program {
+        &self.untagged.tc
     }
 
     /// The program for packet sockets, to be run by hand.

@@ -5,6 +5,7 @@
 
 use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
+use crate::offload;
 
 /// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
 mod context {
@@ -86,6 +87,8 @@ pub(crate) struct MapFds {
     pub(crate) counters: i32,
     pub(crate) tags: i32,
     pub(crate) host_ports: i32,
+    /// Those of flows that the kernel forwards by itself, if it does.
+    pub(crate) offload: Option<offload::MapFds>,
 }
 
 struct Builder {
@@ -110,7 +113,10 @@ pub(crate) fn assemble(
     let mut builder = Builder { asm, maps, frames, rules, fragment, pass };
     builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
     match frames {
-        Frames::Untagged => builder.untagged_link_layer(),
+        Frames::Untagged => {
+            builder.offload(answer);
+            builder.untagged_link_layer();
+        }
         Frames::Tagged => builder.tagged_link_layer(),
     }
     builder.network_layer();
@@ -132,6 +138,19 @@ const LINK_HEADER: i32 = 14;
 impl Builder {
     fn rule(&self, rule: Rule) -> Label {
         self.rules[rule as usize]
+    }
+
+    /// What the kernel forwards by itself goes no further.
+    fn offload(&mut self, answer: Answer) {
+        let Some(maps) = self.maps.offload else { return };
+        let other = self.asm.label();
+        match answer {
+            Answer::Drop => offload::forward(&mut self.asm, maps, other),
+            Answer::Accept => offload::decide(&mut self.asm, maps, other),
+            #[cfg(test)]
+            Answer::Rule => {}
+        }
+        self.asm.place(other);
     }
 
     fn untagged_link_layer(&mut self) {

@@ -231,9 +231,10 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
         return;
     }
     let tables = tables();
-    let classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load(true).unwrap();
     classifier.update(&tables).unwrap();
     let fds = MapFds {
+        offload: None,
         local: classifier.local.fd(),
         peers: classifier.peers.fd(),
         counters: classifier.counters.fd(),
@@ -276,7 +277,7 @@ fn frames_for_others_are_the_kernels() {
         eprintln!("skipped: loading the classifier needs root");
         return;
     }
-    let classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load(true).unwrap();
     let (_, mut frame) = corpus_v4().swap_remove(0);
     for (octet, owner) in [(0x00, 2), (0x02, u32::MAX), (0x01, u32::MAX), (0xff, u32::MAX)] {
         frame[0] = octet;
@@ -292,7 +293,7 @@ fn tables_change_by_their_difference() {
         eprintln!("skipped: loading the classifier needs root");
         return;
     }
-    let classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load(true).unwrap();
     let frame = ethernet(0x0800, &ipv4(v4(7), v4(1), 6, 0, &ports(1, 80)));
     let taken = |classifier: &Classifier| classifier.untagged.tc.run(&frame).unwrap() == 2;
     assert!(taken(&classifier), "not an own address");

@@ -49,6 +49,7 @@ impl Ports {
         if devices || addresses || routes {
             self.neighbours.forget_targets();
         }
+        self.follow_offloads(now, &changes);
         self.release(now, released);
         // The list keeps its room.
         self.changes = changes;
@@ -66,6 +67,7 @@ impl Ports {
         }
         self.next_housekeeping = now + HOUSEKEEPING;
         self.ports.iter_mut().for_each(Port::count_overruns);
+        self.keep_offloads(now);
         // A device that could not be attached to is tried again.
         if self.ports.iter().any(|port| port.endpoint.is_none()) {
             self.refresh_ports();

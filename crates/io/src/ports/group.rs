@@ -46,8 +46,8 @@ struct Registry {
 }
 
 impl Shared {
-    /// Claims the namespace and loads the classifier.
-    pub(super) fn open(workers: u8, exceptions: u32) -> Result<Self, OpenError> {
+    /// Claims the namespace and loads the classifier, which forwards sessions if it is to `offload` them.
+    pub(super) fn open(workers: u8, exceptions: u32, offload: bool) -> Result<Self, OpenError> {
         if workers == 0 || workers > CLASSES {
             return Err(OpenError::Workers { workers });
         }
@@ -59,9 +59,14 @@ impl Shared {
             1 => None,
             _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
         };
-        let classifier = Classifier::load()?;
+        let classifier = Classifier::load(offload)?;
         let links = Links::new(workers);
         Ok(Self { classifier, workers, exceptions, registry: Mutex::default(), links, _claim: claim })
+    }
+
+    /// How many workers there are.
+    pub(super) const fn workers(&self) -> u8 {
+        self.workers
     }
 
     /// A handle for one worker, which knows no interfaces yet.

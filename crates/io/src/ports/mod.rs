@@ -10,6 +10,7 @@
 mod endpoint;
 mod events;
 mod group;
+mod offload;
 mod open;
 mod tagged;
 mod tap;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairway_types::steering::WorkerId;
-use fairway_types::{Batch, InterfaceId, IpNet, Now, Time};
+use fairway_types::{Batch, InterfaceId, IpNet, Now, OffloadId, OffloadReport, Time};
 
 use self::endpoint::{Link, Port};
 use self::group::Shared;
@@ -39,6 +40,7 @@ use crate::ephemeral::{EphemeralPorts, Range};
 use crate::error::{Context, OpenError};
 use crate::neighbours::Neighbours;
 use crate::netlink::{Change, Watch, is_own};
+use crate::offload::Flows;
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
 use crate::steering::Steering;
 use crate::sys::poll::{Poller, Waker};
@@ -75,6 +77,10 @@ pub struct Ports {
     next_token: u64,
     next_turn: usize,
     next_housekeeping: Time,
+    /// What the kernel forwards by itself.
+    flows: Flows,
+    offload_paused: bool,
+    offload_ended: VecDeque<(OffloadId, OffloadReport)>,
 }
 
 /// How /dev/net/tun is opened.
@@ -96,7 +102,7 @@ impl Ports {
     /// # Errors
     /// What the kernel refused, or a specification that can't be served; nothing stays attached.
     pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
-        Self::join(Arc::new(Shared::open(1, 0)?), WorkerId(0), specs, peers)
+        Self::join(Arc::new(Shared::open(1, 0, false)?), WorkerId(0), specs, peers)
     }
 
     /// [`Self::open`] for several workers, in the order of their numbers. Each packet comes to one of
@@ -113,7 +119,21 @@ impl Ports {
         workers: u8,
         exceptions: u32,
     ) -> Result<Vec<Self>, OpenError> {
-        let shared = Arc::new(Shared::open(workers, exceptions)?);
+        Self::open_with(specs, peers, (workers, exceptions), false)
+    }
+
+    /// [`Self::open_all`] for one worker or several, and exceptions if there are several. With `offload`,
+    /// the kernel can be told to forward sessions by itself, if it is one that can: see [`Self::offload`].
+    ///
+    /// # Errors
+    /// As [`Self::open_all`].
+    pub fn open_with(
+        specs: &[PortSpec],
+        peers: &[IpAddr],
+        (workers, exceptions): (u8, u32),
+        offload: bool,
+    ) -> Result<Vec<Self>, OpenError> {
+        let shared = Arc::new(Shared::open(workers, exceptions, offload)?);
         (0..workers).map(|number| Self::join(Arc::clone(&shared), WorkerId(number), specs, peers)).collect()
     }
 
@@ -134,6 +154,9 @@ impl Ports {
             peers: Vec::new(),
             worker,
             steering: shared.steering(),
+            flows: Flows::new(shared.classifier.offload(), worker, shared.workers()),
+            offload_paused: false,
+            offload_ended: VecDeque::new(),
             shared,
             watch,
             neighbours: Neighbours::default(),
@@ -213,7 +236,8 @@ impl Ports {
     /// # Errors
     /// Those of epoll.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
-        let Self { ports, poller, waker, .. } = self;
+        let Self { ports, poller, waker, flows, .. } = self;
+        flows.beat();
         let waiting = ports.iter().any(|port| port.ready);
         let mut ready = Ready { packets: waiting, ..Ready::default() };
         poller.wait(if waiting { Some(Duration::ZERO) } else { timeout }, |token| match token {
@@ -230,6 +254,7 @@ impl Ports {
                 }
             }
         })?;
+        flows.beat();
         Ok(ready)
     }
 
@@ -249,9 +274,21 @@ impl Ports {
             }
             match self.ports.get_mut(at).filter(|port| port.ready) {
                 Some(port) if port.tag().is_some() => received += self.receive_tagged(at, batch),
-                Some(port) => received += port.receive(batch, &mut self.tap),
+                Some(port) => {
+                    let interface = port.spec.id;
+                    if self.flows.has_pending() {
+                        self.flows.before_read(interface);
+                    }
+                    received += port.receive(batch, &mut self.tap);
+                    if !port.ready {
+                        self.flows.read_dry(interface);
+                    }
+                }
                 None => {}
             }
+        }
+        if batch.is_empty() {
+            self.settle_offloads();
         }
         received
     }
@@ -264,6 +301,7 @@ impl Ports {
         self.trunks.set_time(now.mono);
         let mut sender = self.sender();
         batch.in_order(|slots| sender.send(now.mono, slots));
+        self.settle_offloads();
         self.solicit();
     }
 
@@ -303,6 +341,7 @@ impl Ports {
     #[must_use]
     pub fn status(&mut self) -> Vec<PortStatus> {
         self.ports.iter_mut().for_each(Port::count_overruns);
+        self.account_all();
         let status = |port: &Port| PortStatus {
             id: port.spec.id,
             name: port.spec.name.clone(),
@@ -352,6 +391,7 @@ impl Ports {
     /// Calls `hook` for every packet received and sent from now on, or stops with `None`.
     pub fn set_capture(&mut self, hook: Option<CaptureHook>) {
         self.tap.set(hook);
+        self.pause_for_all();
     }
 
     fn sender(&mut self) -> Sender<'_> {

@@ -36,6 +36,7 @@ impl Ports {
                 return Err(error);
             }
         };
+        self.lose_all_offloads(fairway_types::Time::ZERO);
         let ranges_before = waypoint_ranges(own.iter());
         let mut old = std::mem::take(&mut self.ports);
         for spec in specs {

@@ -28,6 +28,11 @@ impl Tap {
         self.hook = hook;
     }
 
+    /// Whether somebody looks at packets.
+    pub(super) const fn is_set(&self) -> bool {
+        self.hook.is_some()
+    }
+
     /// Reads the clock for the records that follow: once a batch, and only while somebody listens.
     #[expect(clippy::disallowed_methods, reason = "this is the shell: captures carry the wall clock")]
     pub(super) fn begin(&mut self) {

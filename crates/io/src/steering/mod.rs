@@ -41,22 +41,22 @@ use crate::sys::bpf::{Map, Program, ProgramKind};
 
 /// The layout of keys of the map of exceptions; ports are in network order, the token in that of the
 /// host.
-mod key {
-    pub(super) const REMOTE: usize = 0;
-    pub(super) const LOCAL: usize = 16;
-    pub(super) const REMOTE_PORT: usize = 32;
-    pub(super) const LOCAL_PORT: usize = 34;
-    pub(super) const PROTOCOL: usize = 36;
-    pub(super) const IS_IPV6: usize = 37;
-    pub(super) const TOKEN: usize = 40;
-    pub(super) const SIZE: usize = 44;
+pub(crate) mod key {
+    pub(crate) const REMOTE: usize = 0;
+    pub(crate) const LOCAL: usize = 16;
+    pub(crate) const REMOTE_PORT: usize = 32;
+    pub(crate) const LOCAL_PORT: usize = 34;
+    pub(crate) const PROTOCOL: usize = 36;
+    pub(crate) const IS_IPV6: usize = 37;
+    pub(crate) const TOKEN: usize = 40;
+    pub(crate) const SIZE: usize = 44;
 }
 
 /// What stands for a device and tag in keys: the tag is above [`TAG_SHIFT`] bits.
 pub(crate) type Token = u32;
 pub(crate) const TAG_SHIFT: u32 = 16;
 
-fn key_of(tuple: &Tuple, token: Token) -> [u8; key::SIZE] {
+pub(crate) fn key_of(tuple: &Tuple, token: Token) -> [u8; key::SIZE] {
     let mut bytes = [0; key::SIZE];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(key::REMOTE, &classifier::key(tuple.source.ip()));

@@ -25,7 +25,9 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 
 const MAP_TYPE_HASH: u32 = 1;
+const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const MMAPABLE: u32 = 1 << 10;
 const NO_PREALLOC: u32 = 1;
 const TCX_INGRESS: u32 = 46;
 const REPLACE: u32 = 1 << 2;
@@ -217,6 +219,11 @@ impl<const K: usize, const V: usize> Map<K, V> {
         Self::create(MAP_TYPE_PERCPU_ARRAY, name, entries, 0)
     }
 
+    /// An array that can be mapped into memory; keys are four bytes.
+    pub(crate) fn shared_array(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_ARRAY, name, entries, MMAPABLE)
+    }
+
     fn create(map_type: u32, name: &str, max_entries: u32, map_flags: u32) -> io::Result<Self> {
         let mut attributes = MapCreate {
             map_type,
@@ -397,6 +404,29 @@ impl Program {
     /// The descriptor.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Runs the program once on `frame`, with so much of the context (`struct __sk_buff`) given. Returns
+    /// what it returned, and frame and context as it left them.
+    #[cfg(test)]
+    pub(crate) fn run_whole(&self, frame: &[u8], context: &[u8]) -> io::Result<(u32, Vec<u8>, Vec<u8>)> {
+        let (mut out, mut context_out) = (vec![0u8; frame.len() + 64], context.to_vec());
+        let mut attributes = TestRun {
+            prog_fd: raw(&self.fd),
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_size_out: out.len() as u32,
+            data_out: out.as_mut_ptr() as u64,
+            ctx_in: context.as_ptr() as u64,
+            ctx_size_in: context.len() as u32,
+            ctx_out: context_out.as_mut_ptr() as u64,
+            ctx_size_out: context_out.len() as u32,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes)?;
+        out.truncate(attributes.data_size_out as usize);
+        Ok((attributes.retval, out, context_out))
     }
 
     /// Runs the program once on `frame` and returns what it returned.

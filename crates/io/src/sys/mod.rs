@@ -11,6 +11,7 @@ pub(crate) mod poll;
 pub(crate) mod process;
 pub mod rights;
 pub(crate) mod seccomp;
+pub(crate) mod shared;
 pub(crate) mod tun;
 
 use std::io;
@@ -38,4 +39,12 @@ pub(crate) fn enter_namespace(name: &str) -> io::Result<()> {
     let file = std::fs::File::open(format!("/run/netns/{name}"))?;
     // SAFETY: the descriptor is open for the length of the call, and no memory is passed.
     check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Keeps the calling thread on the first CPU.
+#[cfg(test)]
+pub(crate) fn stay_on_this_cpu() -> io::Result<()> {
+    let first: u64 = 1;
+    // SAFETY: a set of 64 CPUs, live for the call.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<u64>(), (&raw const first).cast()) }).map(drop)
 }

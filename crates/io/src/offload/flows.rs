@@ -1,0 +1,335 @@
+//! One worker's flows in the kernel.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use fairway_types::{
+    FlowReport, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport, Time, Tuple, WorkerId,
+};
+use fairway_wire::checksum::{self, Delta};
+
+use super::layout::{flag, pulse, slot};
+use super::{Kernel, WORKERS};
+use crate::neighbours::Target;
+use crate::steering::key_of;
+use crate::sys::shared::kernel_time;
+
+/// How long a slot rests before another flow gets it, in nanoseconds: a program may still be at it.
+const REST: u64 = 1_000_000_000;
+/// The clock of the programs is behind by up to a tick.
+const TICK: u64 = 50_000_000;
+
+/// A flow with all that the kernel needs to know of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) flow: OffloadFlow,
+    /// Where its packets arrive.
+    pub(crate) arrival: u32,
+    /// Where they leave.
+    pub(crate) device: u32,
+    /// Whose link address they get.
+    pub(crate) target: Target,
+    /// Their destination and source on the link.
+    pub(crate) link: ([u8; 6], [u8; 6]),
+}
+
+/// A flow that the kernel forwards.
+#[derive(Debug)]
+struct Installed {
+    route: Route,
+    slot: u32,
+    pending: bool,
+    /// Packets and bytes that were accounted for.
+    accounted: (u64, u64),
+}
+
+/// A flow of which something is, or may be, with this worker.
+#[derive(Debug)]
+struct Pending {
+    id: OffloadId,
+    which: usize,
+    /// What had been left to the socket before it was read.
+    before: Option<u32>,
+    /// Whether the socket was empty after that.
+    dry: bool,
+}
+
+/// Traffic of a flow since it was last asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) flow: OffloadFlow,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The flows of one worker.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    kernel: Option<Arc<Kernel>>,
+    worker: u32,
+    /// Slots that no flow has, and since when.
+    free: VecDeque<(u32, u64)>,
+    sessions: HashMap<OffloadId, [Installed; 2]>,
+    pending: Vec<Pending>,
+    /// Whether the kernel forwards at all.
+    paused: bool,
+}
+
+impl Flows {
+    /// Nothing yet. `workers` is how many share the kernel's room.
+    pub(crate) fn new(kernel: Option<Arc<Kernel>>, worker: WorkerId, workers: u8) -> Self {
+        let worker = u32::from(worker.0).min(WORKERS - 1);
+        let room = kernel.as_ref().map_or(0, |kernel| kernel.slots.len() as u32) / u32::from(workers.max(1));
+        let free = (worker * room..(worker + 1) * room).map(|slot| (slot, 0)).collect();
+        let (sessions, pending) = (HashMap::new(), Vec::new());
+        let mut flows = Self { kernel, worker, free, sessions, pending, paused: false };
+        flows.beat();
+        flows
+    }
+
+    /// Whether there are programs that could forward.
+    pub(crate) fn is_available(&self) -> bool {
+        self.kernel.is_some()
+    }
+
+    /// How many sessions the kernel forwards for this worker.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The worker is at work.
+    pub(crate) fn beat(&mut self) {
+        if let Some(kernel) = &self.kernel {
+            let beat = if self.paused { 0 } else { kernel_time().saturating_sub(TICK) };
+            kernel.pulses.double(self.worker, pulse::BEAT).store(beat, Release);
+        }
+    }
+
+    /// Has all packets come to the worker's sockets for a while, or no longer.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.beat();
+    }
+
+    /// From now on the kernel forwards a session, as soon as nothing of it is left with this worker.
+    pub(crate) fn install(&mut self, id: OffloadId, routes: [Route; 2]) -> Result<(), OffloadRefusal> {
+        let Some(kernel) = self.kernel.clone() else { return Err(OffloadRefusal::NoRoom) };
+        let now = kernel_time();
+        let rested =
+            |entry: Option<&(u32, u64)>| entry.is_some_and(|&(_, since)| now - since >= REST || since == 0);
+        if !rested(self.free.front()) || !rested(self.free.get(1)) {
+            return Err(OffloadRefusal::NoRoom);
+        }
+        let (Some((first, _)), Some((second, _))) = (self.free.pop_front(), self.free.pop_front()) else {
+            return Err(OffloadRefusal::NoRoom);
+        };
+        let slots = [first, second];
+        for (&slot, route) in slots.iter().zip(&routes) {
+            write(&kernel, slot, route, self.worker);
+        }
+        for (at, (slot, route)) in slots.iter().zip(&routes).enumerate() {
+            let key = key_of(&route.flow.arrives, route.arrival);
+            if !matches!(kernel.flows.insert_absent(&key, &slot.to_ne_bytes()), Ok(true)) {
+                if at == 1 {
+                    let _ = kernel.flows.remove(&key_of(&routes[0].flow.arrives, routes[0].arrival));
+                }
+                self.free.extend(slots.map(|slot| (slot, now)));
+                return Err(OffloadRefusal::System);
+            }
+        }
+        let [a, b] = routes;
+        let installed = |route, slot| Installed { route, slot, pending: false, accounted: (0, 0) };
+        self.sessions.insert(id, [installed(a, first), installed(b, second)]);
+        self.touch(id);
+        Ok(())
+    }
+
+    /// Something of a session may be with this worker.
+    pub(crate) fn touch(&mut self, id: OffloadId) {
+        let Some(flows) = self.sessions.get_mut(&id) else { return };
+        for (which, flow) in flows.iter_mut().enumerate() {
+            if !std::mem::replace(&mut flow.pending, true) {
+                self.pending.push(Pending { id, which, before: None, dry: false });
+            }
+        }
+    }
+
+    /// The kernel forwards a session no longer. Says what it has forwarded.
+    pub(crate) fn end(&mut self, id: OffloadId, now: Time) -> Option<OffloadReport> {
+        let flows = self.sessions.remove(&id)?;
+        self.pending.retain(|pending| pending.id != id);
+        let kernel = self.kernel.as_ref()?;
+        let rests = kernel_time();
+        for Installed { route, slot, .. } in &flows {
+            let _ = kernel.flows.remove(&key_of(&route.flow.arrives, route.arrival));
+            self.free.push_back((*slot, rests));
+        }
+        Some(flows.map(|flow| read(kernel, flow.slot, now)))
+    }
+
+    /// What the kernel has forwarded of a session.
+    pub(crate) fn report(&self, id: OffloadId, now: Time) -> Option<OffloadReport> {
+        let [first, second] = self.sessions.get(&id)?;
+        let kernel = self.kernel.as_ref()?;
+        Some([read(kernel, first.slot, now), read(kernel, second.slot, now)])
+    }
+
+    /// What the kernel has forwarded of a session since this was last asked.
+    pub(crate) fn account(&mut self, id: OffloadId) -> Option<[Traffic; 2]> {
+        let Self { kernel, sessions, .. } = self;
+        let kernel = kernel.as_ref()?;
+        let [first, second] = sessions.get_mut(&id)?;
+        Some([first, second].map(|flow| {
+            let packets = kernel.slots.double(flow.slot, slot::PACKETS).load(Relaxed);
+            let bytes = kernel.slots.double(flow.slot, slot::BYTES).load(Relaxed);
+            let (told, bytes_told) = std::mem::replace(&mut flow.accounted, (packets, bytes));
+            let flow = flow.route.flow;
+            Traffic { flow, packets: packets.wrapping_sub(told), bytes: bytes.wrapping_sub(bytes_told) }
+        }))
+    }
+
+    /// All sessions.
+    pub(crate) fn ids(&self) -> Vec<OffloadId> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// The routes of a session.
+    pub(crate) fn routes(&self, id: OffloadId) -> Option<[Route; 2]> {
+        let [first, second] = self.sessions.get(&id)?;
+        Some([first.route, second.route])
+    }
+
+    /// Whether flows wait until a socket is empty.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether flows wait until the socket of this interface is empty.
+    pub(crate) fn is_pending(&self, interface: fairway_types::InterfaceId) -> bool {
+        self.pending.iter().any(|pending| self.interface_of(pending) == Some(interface))
+    }
+
+    fn interface_of(&self, pending: &Pending) -> Option<fairway_types::InterfaceId> {
+        Some(self.sessions.get(&pending.id)?.get(pending.which)?.route.flow.interface)
+    }
+
+    /// The socket of an interface is about to be read.
+    pub(crate) fn before_read(&mut self, interface: fairway_types::InterfaceId) {
+        let Some(kernel) = &self.kernel else { return };
+        for pending in &mut self.pending {
+            let Some(flow) = self.sessions.get(&pending.id).and_then(|flows| flows.get(pending.which)) else {
+                continue;
+            };
+            if flow.route.flow.interface == interface && pending.before.is_none() {
+                pending.before = Some(kernel.slots.word(flow.slot, slot::QUEUED).load(Acquire));
+            }
+        }
+    }
+
+    /// The socket of an interface was empty after it was read.
+    pub(crate) fn read_dry(&mut self, interface: fairway_types::InterfaceId) {
+        let sessions = &self.sessions;
+        for pending in self.pending.iter_mut().filter(|pending| pending.before.is_some()) {
+            let flow = sessions.get(&pending.id).and_then(|flows| flows.get(pending.which));
+            pending.dry |= flow.is_some_and(|flow| flow.route.flow.interface == interface);
+        }
+    }
+
+    /// Everything that was read has been sent, or dropped.
+    pub(crate) fn all_sent(&mut self) {
+        let Self { kernel, sessions, pending, .. } = self;
+        let Some(kernel) = kernel else { return };
+        pending.retain_mut(|pending| {
+            let flow = sessions.get_mut(&pending.id).and_then(|flows| flows.get_mut(pending.which));
+            let (Some(flow), Some(before)) = (flow, pending.before.filter(|_| pending.dry)) else {
+                return true;
+            };
+            kernel.slots.word(flow.slot, slot::DONE).store(before, Release);
+            (pending.before, pending.dry) = (None, false);
+            flow.pending = kernel.slots.word(flow.slot, slot::QUEUED).load(Acquire) != before;
+            flow.pending
+        });
+    }
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        self.pause(true);
+        if let Some(kernel) = &self.kernel {
+            for Installed { route, .. } in self.sessions.values().flatten() {
+                let _ = kernel.flows.remove(&key_of(&route.flow.arrives, route.arrival));
+            }
+        }
+    }
+}
+
+fn sum_of(tuple: &Tuple) -> u32 {
+    let sum = |address| match address {
+        core::net::IpAddr::V4(v4) => checksum::sum(&v4.octets()),
+        core::net::IpAddr::V6(v6) => checksum::sum(&v6.octets()),
+    };
+    u32::from(checksum::fold(sum(tuple.source.ip()) + sum(tuple.destination.ip())))
+}
+
+/// A change as the kernel adds it: in the order of bytes of the packet.
+fn raw(change: Delta) -> u32 {
+    // What the change makes of a checksum whose complement is zero is the complement of the change.
+    u32::from(u16::from_ne_bytes((!change.apply(0xffff)).to_be_bytes()))
+}
+
+/// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's.
+fn write(kernel: &Kernel, at: u32, route: &Route, worker: u32) {
+    let OffloadFlow { arrives, leaves, mtu, guarded, .. } = route.flow;
+    let word = |offset: usize, value: u32| kernel.slots.word(at, offset).store(value, Relaxed);
+    for offset in (0..slot::SIZE).step_by(8) {
+        kernel.slots.double(at, offset).store(0, Relaxed);
+    }
+    let ipv6 = leaves.is_ipv6();
+    let addresses = Delta::from_sums(sum_of(&arrives), sum_of(&leaves));
+    let ports = Delta::word(arrives.source.port(), leaves.source.port())
+        .combine(Delta::word(arrives.destination.port(), leaves.destination.port()));
+    // Hop limit and TTL are at the two ends of their words.
+    let hop = if ipv6 { Delta::word(1, 0) } else { Delta::word(1 << 8, 0) };
+    word(slot::ADDRESS_CHANGE, raw(addresses));
+    word(slot::PORT_CHANGE, raw(ports));
+    word(slot::HEADER_CHANGE, raw(addresses.combine(hop)));
+    let flags = [(guarded, flag::GUARDED), (ipv6, flag::IPV6), (leaves.protocol.0 == 6, flag::TCP)];
+    word(slot::FLAGS, flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum());
+    word(slot::DONE, u32::MAX);
+    word(slot::DEVICE, route.device);
+    word(slot::MTU, u32::from(mtu));
+    word(slot::WORKER, worker);
+    let put = |offset: usize, bytes: &[u8]| {
+        for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
+            word(offset + number * 4, u32::from_ne_bytes(*chunk));
+        }
+    };
+    put(slot::LINK, &[route.link.0, route.link.1].concat());
+    put(slot::PORTS, &[leaves.source.port().to_be_bytes(), leaves.destination.port().to_be_bytes()].concat());
+    for (number, end) in [leaves.source, leaves.destination].iter().enumerate() {
+        match end.ip() {
+            core::net::IpAddr::V4(v4) => put(slot::ADDRESSES + number * 4, &v4.octets()),
+            core::net::IpAddr::V6(v6) => put(slot::ADDRESSES + number * 16, &v6.octets()),
+        }
+    }
+    // The program finds it by the map, which is told after this.
+    kernel.slots.word(at, slot::QUEUED).store(0, Release);
+}
+
+fn read(kernel: &Kernel, at: u32, now: Time) -> FlowReport {
+    let double = |offset| kernel.slots.double(at, offset).load(Relaxed);
+    let word = |offset| kernel.slots.word(at, offset).load(Relaxed);
+    let last = double(slot::LAST);
+    let age = kernel_time().saturating_sub(last);
+    FlowReport {
+        packets: double(slot::PACKETS),
+        bytes: double(slot::BYTES),
+        last: (last != 0).then(|| Time(now.0.saturating_sub(age))),
+        tcp: (word(slot::HAS_TCP) != 0).then(|| TcpReport {
+            next: word(slot::NEXT),
+            acknowledged: word(slot::ACKNOWLEDGED),
+            window: kernel.slots.half(at, slot::WINDOW).load(Relaxed),
+        }),
+    }
+}

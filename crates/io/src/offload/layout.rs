@@ -1,0 +1,87 @@
+//! How flows and clocks lie in the maps that workers and programs share.
+
+/// One flow: what is counted of it, then what is done with its packets. Numbers are in host order but
+/// for what goes into packets as it is.
+pub(super) mod slot {
+    pub(in crate::offload) const SIZE: usize = 128;
+    /// Packets and bytes forwarded.
+    pub(in crate::offload) const PACKETS: usize = 0;
+    pub(in crate::offload) const BYTES: usize = 8;
+    /// When the last packet was forwarded, by the kernel's clock; zero for never.
+    pub(in crate::offload) const LAST: usize = 16;
+    /// What TCP said: the next sequence number, the highest acknowledgement, the window.
+    pub(in crate::offload) const NEXT: usize = 24;
+    pub(in crate::offload) const ACKNOWLEDGED: usize = 28;
+    pub(in crate::offload) const WINDOW: usize = 32;
+    /// Whether it said anything.
+    pub(in crate::offload) const HAS_TCP: usize = 36;
+    /// How many packets the program has left to the worker.
+    pub(in crate::offload) const QUEUED: usize = 40;
+    /// The changes of the checksums, in the order of bytes of packets: by the addresses; by the ports;
+    /// by the fields of the IP header.
+    pub(in crate::offload) const ADDRESS_CHANGE: usize = 44;
+    pub(in crate::offload) const PORT_CHANGE: usize = 48;
+    pub(in crate::offload) const HEADER_CHANGE: usize = 52;
+    pub(in crate::offload) const FLAGS: usize = 56;
+    /// How many of the packets left to the worker are known to have gone on.
+    pub(in crate::offload) const DONE: usize = 64;
+    /// The device they leave by.
+    pub(in crate::offload) const DEVICE: usize = 68;
+    /// The longest that may, from the IP header on.
+    pub(in crate::offload) const MTU: usize = 72;
+    /// Whose heart has to beat.
+    pub(in crate::offload) const WORKER: usize = 76;
+    /// Destination and source on the link.
+    pub(in crate::offload) const LINK: usize = 80;
+    /// Source and destination port.
+    pub(in crate::offload) const PORTS: usize = 92;
+    /// Source and destination, one after the other; of IPv4 in the first eight bytes.
+    pub(in crate::offload) const ADDRESSES: usize = 96;
+}
+
+/// Bits of [`slot::FLAGS`].
+pub(super) mod flag {
+    /// A payload that begins with the cookie is the worker's.
+    pub(in crate::offload) const GUARDED: u32 = 1;
+    pub(in crate::offload) const IPV6: u32 = 2;
+    pub(in crate::offload) const TCP: u32 = 4;
+}
+
+/// What the filter has found out about a packet, for the program at tc that sees it next.
+pub(super) mod note {
+    pub(in crate::offload) const SIZE: usize = 24;
+    /// Names the packet; it is in the packet's control block, too.
+    pub(in crate::offload) const TOKEN: i16 = 0;
+    /// 1 until it is read.
+    pub(in crate::offload) const FRESH: i16 = 4;
+    pub(in crate::offload) const SLOT: i16 = 8;
+    /// The packet's length, and where its payload begins, both from the IP header on.
+    pub(in crate::offload) const LENGTH: i16 = 12;
+    pub(in crate::offload) const PAYLOAD: i16 = 14;
+    /// The kernel's clock.
+    pub(in crate::offload) const TIME: i16 = 16;
+}
+
+/// A worker: one clock.
+pub(super) mod pulse {
+    pub(in crate::offload) const SIZE: usize = 64;
+    /// When it was last known to be at work.
+    pub(in crate::offload) const BEAT: usize = 0;
+}
+
+/// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
+pub(super) mod context {
+    pub(in crate::offload) const LENGTH: i16 = 0;
+    pub(in crate::offload) const PACKET_TYPE: i16 = 4;
+    pub(in crate::offload) const PROTOCOL: i16 = 16;
+    pub(in crate::offload) const VLAN_PRESENT: i16 = 20;
+    pub(in crate::offload) const IFINDEX: i16 = 40;
+    pub(in crate::offload) const CONTROL_BLOCK: i16 = 48;
+    pub(in crate::offload) const DATA: i16 = 76;
+    pub(in crate::offload) const DATA_END: i16 = 80;
+    pub(in crate::offload) const SEGMENTS: i16 = 164;
+    pub(in crate::offload) const SEGMENT_SIZE: i16 = 176;
+}
+
+/// Where the network header starts.
+pub(super) const LINK_HEADER: i32 = 14;

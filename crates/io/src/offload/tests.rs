@@ -1,0 +1,376 @@
+//! Runs both programs on packets, and holds what comes out against the rewrite in plain Rust.
+
+use core::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, Protocol, Time, Tuple, WorkerId};
+use fairway_wire::checksum::{Delta, sum};
+use fairway_wire::{checksum, svr};
+
+use super::layout::{context, slot};
+use super::{Flows, Kernel, Route};
+use crate::classifier::Classifier;
+use crate::sys::bpf::Program;
+
+const LOOPBACK: u32 = 1;
+const REDIRECT: u32 = 7;
+const NAME: OffloadId = OffloadId(1);
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// Both programs and the flows of one worker.
+struct Bench {
+    classifier: Classifier,
+    filter: Program,
+    kernel: Arc<Kernel>,
+    flows: Flows,
+}
+
+impl Bench {
+    fn new() -> Option<Self> {
+        if !crate::sys::is_root() {
+            eprintln!("skipped: loading the program needs root");
+            return None;
+        }
+        // Notes are kept for each CPU.
+        crate::sys::stay_on_this_cpu().unwrap();
+        let classifier = Classifier::load(true).unwrap();
+        let kernel = classifier.offload().expect("this kernel can forward flows");
+        let flows = Flows::new(Some(kernel.clone()), WorkerId(0), 1);
+        let filter = classifier.filter_in_test();
+        Some(Self { classifier, filter, kernel, flows })
+    }
+
+    fn install(&mut self, forth: Tuple, back: Tuple) {
+        let routes = [route(forth, back.reversed()), route(back, forth.reversed())];
+        self.flows.install(NAME, routes).unwrap();
+    }
+
+    /// What a worker does that finds its sockets empty.
+    fn drain(&mut self) {
+        self.flows.touch(NAME);
+        self.flows.before_read(InterfaceId(0));
+        self.flows.read_dry(InterfaceId(0));
+        self.flows.all_sent();
+    }
+
+    /// Lets the filter see a frame, and the program at tc what the socket does not get; the frame, if it
+    /// was redirected.
+    fn pass(&self, frame: &[u8], segment: u32) -> Option<Vec<u8>> {
+        let mut given = [0u8; 192]; // `struct __sk_buff`
+        given[context::IFINDEX as usize..][..4].copy_from_slice(&LOOPBACK.to_ne_bytes());
+        given[context::SEGMENT_SIZE as usize..][..4].copy_from_slice(&segment.to_ne_bytes());
+        let (accepted, _, left) = self.filter.run_whole(frame, &given).unwrap();
+        let mut next = given;
+        let block = context::CONTROL_BLOCK as usize..context::CONTROL_BLOCK as usize + 4;
+        next[block.clone()].copy_from_slice(&left[block]);
+        let (answer, out, _) = self.classifier.tc_program().run_whole(frame, &next).unwrap();
+        assert_eq!(accepted == 0, answer == REDIRECT, "filter and tc agree: {accepted} {answer}");
+        (answer == REDIRECT).then_some(out)
+    }
+}
+
+fn route(arrives: Tuple, leaves: Tuple) -> Route {
+    let egress = Egress { interface: InterfaceId(0), next_hop: leaves.destination.ip() };
+    let flow = OffloadFlow { interface: InterfaceId(0), arrives, leaves, egress, mtu: 1500, guarded: true };
+    Route {
+        flow,
+        arrival: LOOPBACK,
+        device: LOOPBACK,
+        target: (LOOPBACK, leaves.destination.ip()),
+        link: ([2, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2]),
+    }
+}
+
+fn tuple(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Tuple {
+    Tuple { source, destination, protocol: Protocol(protocol) }
+}
+
+fn address(random: &mut Random, ipv6: bool) -> IpAddr {
+    if ipv6 {
+        IpAddr::from([0xfd00, 0, 0, random.below(9) as u16, 0, 0, random.next() as u16, random.next() as u16])
+    } else {
+        IpAddr::from([10, random.next() as u8, random.next() as u8, random.next() as u8])
+    }
+}
+
+fn end(random: &mut Random, ipv6: bool) -> SocketAddr {
+    SocketAddr::new(address(random, ipv6), random.next() as u16)
+}
+
+const ACK: u8 = 0x10;
+
+/// A frame with right checksums.
+fn frame(tuple: &Tuple, ttl: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut transport = [tuple.source.port().to_be_bytes(), tuple.destination.port().to_be_bytes()].concat();
+    let tcp = tuple.protocol == Protocol::TCP;
+    if tcp {
+        transport.extend([0, 0, 1, 0, 0, 0, 2, 0, 0x60, flags, 0x12, 0x34, 0, 0, 0, 0, 1, 1, 1, 0]);
+    } else {
+        transport.extend(((8 + payload.len()) as u16).to_be_bytes());
+        transport.extend([0, 0]);
+    }
+    transport.extend(payload);
+    let pseudo = checksum::pseudo_header(
+        tuple.source.ip(),
+        tuple.destination.ip(),
+        tuple.protocol.0,
+        transport.len() as u32,
+    );
+    let mut field = !checksum::fold(sum(&transport) + u32::from(checksum::fold(pseudo)));
+    if !tcp && field == 0 {
+        field = 0xffff;
+    }
+    let at = if tcp { 16 } else { 6 };
+    transport[at..at + 2].copy_from_slice(&field.to_be_bytes());
+    let mut packet = match (tuple.source.ip(), tuple.destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut header = vec![0x45, 0x2a];
+            header.extend(((20 + transport.len()) as u16).to_be_bytes());
+            header.extend([0x12, 0x34, 0x40, 0, ttl, tuple.protocol.0, 0, 0]);
+            header.extend(from.octets().into_iter().chain(to.octets()));
+            let field = !checksum::fold(sum(&header));
+            header[10..12].copy_from_slice(&field.to_be_bytes());
+            header
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let mut header = vec![0x62, 0xa0, 1, 2];
+            header.extend((transport.len() as u16).to_be_bytes());
+            header.extend([tuple.protocol.0, ttl]);
+            header.extend(from.octets().into_iter().chain(to.octets()));
+            header
+        }
+        _ => unreachable!(),
+    };
+    packet.extend(transport);
+    let kind: [u8; 2] = if tuple.is_ipv6() { [0x86, 0xdd] } else { [8, 0] };
+    [&[0; 12][..], &kind, &packet].concat()
+}
+
+/// The rewrite as the engine does it: fields are replaced, checksums changed by difference.
+fn rewritten(frame: &[u8], from: &Tuple, to: &Tuple) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    out[..12].copy_from_slice(&[2, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
+    let (addresses, ip) = if to.is_ipv6() { (14 + 8..14 + 40, 40) } else { (14 + 12..14 + 20, 20) };
+    let old = sum(&out[addresses.clone()]);
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    out[addresses.clone()].copy_from_slice(&[octets(to.source.ip()), octets(to.destination.ip())].concat());
+    let change = Delta::from_sums(old, sum(&out[addresses]));
+    let field = |out: &[u8], at: usize| u16::from_be_bytes([out[at], out[at + 1]]);
+    if to.is_ipv6() {
+        out[14 + 7] -= 1;
+    } else {
+        let hop = Delta::word(u16::from(out[22]) << 8, u16::from(out[22] - 1) << 8);
+        out[22] -= 1;
+        let header = change.combine(hop).apply(field(&out, 24));
+        out[24..26].copy_from_slice(&header.to_be_bytes());
+    }
+    let transport = 14 + ip;
+    out[transport..transport + 2].copy_from_slice(&to.source.port().to_be_bytes());
+    out[transport + 2..transport + 4].copy_from_slice(&to.destination.port().to_be_bytes());
+    let ports = Delta::word(from.source.port(), to.source.port())
+        .combine(Delta::word(from.destination.port(), to.destination.port()));
+    let at = transport + if to.protocol == Protocol::TCP { 16 } else { 6 };
+    let both = change.combine(ports);
+    let sum = field(&out, at);
+    let changed = if to.protocol == Protocol::TCP { both.apply(sum) } else { both.apply_udp(sum) };
+    out[at..at + 2].copy_from_slice(&changed.to_be_bytes());
+    out
+}
+
+#[test]
+fn packets_leave_as_the_engine_would_send_them() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut random = Random(0x0ff1_0ad5_eed1);
+    for round in 0..1500 {
+        let (ipv6, protocol) = (round % 2 == 0, if round % 4 < 2 { 6 } else { 17 });
+        let mut make = || tuple(protocol, end(&mut random, ipv6), end(&mut random, ipv6));
+        let (forth, mut back) = (make(), make());
+        if round % 7 == 0 {
+            back = forth.reversed();
+            back.source.set_port(forth.destination.port() ^ 1);
+        }
+        bench.install(forth, back);
+        bench.drain();
+        for (from, to) in [(forth, back.reversed()), (back, forth.reversed())] {
+            let payload: Vec<u8> = (0..random.below(1400)).map(|_| random.next() as u8).collect();
+            let mut packet = frame(&from, 2 + random.below(250) as u8, ACK, &payload);
+            if protocol == 17 && !ipv6 && round % 8 == 3 {
+                packet[40..42].fill(0);
+            }
+            let out = bench.pass(&packet, 0).expect("forwarded");
+            assert_eq!(out, rewritten(&packet, &from, &to), "{from} as {to}");
+        }
+        bench.flows.end(NAME, Time::ZERO);
+    }
+}
+
+fn pair(protocol: u8) -> (Tuple, Tuple) {
+    let end = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let forth = tuple(protocol, end("10.1.0.9:4000"), end("10.2.0.9:80"));
+    let back = tuple(protocol, end("172.16.0.2:17000"), end("172.16.0.1:16001"));
+    (forth, back)
+}
+
+#[test]
+fn what_a_worker_has_to_see_is_the_workers() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(6);
+    bench.install(forth, back);
+    bench.drain();
+    let plain = frame(&forth, 64, ACK, b"hello there");
+    let mut cookie = svr::COOKIE.to_vec();
+    cookie.extend([0; 20]);
+    let changed = |at: usize, value: u8| {
+        let mut packet = plain.clone();
+        packet[at] = value;
+        packet
+    };
+    let mut padded = plain.clone();
+    padded.extend([0; 9]);
+    assert!(bench.pass(&padded, 0).is_some(), "a padded frame");
+    let mut other = forth;
+    other.source.set_port(4001);
+    let refused = [
+        ("FIN", frame(&forth, 64, ACK | 1, b"")),
+        ("SYN", frame(&forth, 64, 2, b"")),
+        ("RST", frame(&forth, 64, ACK | 4, b"")),
+        ("the last hop", frame(&forth, 1, ACK, b"")),
+        ("metadata", frame(&forth, 64, ACK, &cookie)),
+        ("what is too big", frame(&forth, 64, ACK, &[7; 1461])),
+        ("a fragment", changed(20, 0x20)),
+        ("a later fragment", changed(21, 3)),
+        ("options", changed(14, 0x46)),
+        ("a short TCP header", changed(14 + 20 + 12, 0x40)),
+        ("a TCP header beyond the end", changed(14 + 20 + 12, 0xf0)),
+        ("less than it says", plain[..plain.len() - 1].to_vec()),
+        ("another flow", frame(&other, 64, ACK, b"")),
+    ];
+    for (what, packet) in refused {
+        assert!(bench.pass(&packet, 0).is_none(), "{what}");
+        bench.drain();
+        assert!(bench.pass(&plain, 0).is_some(), "after {what}");
+    }
+    let (forth, back) = pair(17);
+    bench.flows.end(NAME, Time::ZERO);
+    bench.install(forth, back);
+    bench.drain();
+    let mut packet = frame(&forth, 64, 0, b"hello");
+    assert!(bench.pass(&packet, 0).is_some());
+    packet[14 + 20 + 5] += 1;
+    assert!(bench.pass(&packet, 0).is_none(), "a UDP length that is not the packet's");
+}
+
+#[test]
+fn metadata_at_the_start_of_any_segment_is_found() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(6);
+    bench.install(forth, back);
+    bench.drain();
+    let mut payload = vec![0x55; 4 * 300 + 100];
+    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_some());
+    for segment in 0..5 {
+        payload.fill(0x55);
+        payload[segment * 300..][..8].copy_from_slice(&svr::COOKIE);
+        assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_none(), "segment {segment}");
+        bench.drain();
+        payload.rotate_right(1);
+        assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_some(), "not at the start");
+    }
+    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 1457).is_none(), "segments that are too big");
+    bench.drain();
+    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 10).is_none(), "too many to look at");
+}
+
+#[test]
+fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(6);
+    bench.install(forth, back);
+    let plain = frame(&forth, 64, ACK, b"data");
+    assert!(bench.pass(&plain, 0).is_none(), "older packets may wait in the socket");
+    bench.drain();
+    assert!(bench.pass(&plain, 0).is_some());
+    assert!(bench.pass(&frame(&forth, 64, ACK | 1, b""), 0).is_none());
+    assert!(bench.pass(&plain, 0).is_none(), "it stays behind the one before it");
+    bench.flows.touch(NAME);
+    bench.flows.before_read(InterfaceId(0));
+    assert!(bench.pass(&plain, 0).is_none(), "came after the look");
+    bench.flows.read_dry(InterfaceId(0));
+    bench.flows.all_sent();
+    assert!(bench.pass(&plain, 0).is_none(), "one may still wait");
+    assert!(bench.flows.has_pending());
+    bench.drain();
+    assert!(!bench.flows.has_pending());
+    assert!(bench.pass(&plain, 0).is_some());
+    let report = bench.flows.end(NAME, Time::from_secs(100)).unwrap();
+    assert_eq!((report[0].packets, report[0].bytes), (2, 2 * 48), "{report:?}");
+    assert_eq!(
+        report[0].tcp.map(|tcp| (tcp.next, tcp.acknowledged, tcp.window)),
+        Some((0x104, 0x200, 0x1234))
+    );
+    assert!(report[0].last.unwrap() > Time::from_secs(90), "{report:?}");
+    assert_eq!(report[1].packets, 0);
+    assert!(bench.pass(&plain, 0).is_none(), "the flow is the worker's again");
+}
+
+#[test]
+fn without_a_heartbeat_everything_is_the_workers() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(17);
+    bench.install(forth, back);
+    bench.drain();
+    let packet = frame(&forth, 64, 0, b"datagram");
+    assert!(bench.pass(&packet, 0).is_some());
+    bench.flows.pause(true);
+    assert!(bench.pass(&packet, 0).is_none());
+    bench.flows.pause(false);
+    bench.flows.touch(NAME);
+    bench.drain();
+    assert!(bench.pass(&packet, 0).is_some());
+    let late = crate::sys::shared::kernel_time() - 4_000_000_000;
+    bench
+        .kernel
+        .pulses
+        .double(0, super::layout::pulse::BEAT)
+        .store(late, std::sync::atomic::Ordering::Relaxed);
+    assert!(bench.pass(&packet, 0).is_none());
+    // A note is read once.
+    assert_eq!(bench.kernel.slots.word(0, slot::QUEUED).load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+/// Not a test of anything: prints what both programs cost.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(17);
+    bench.install(forth, back);
+    bench.drain();
+    let packet = frame(&forth, 64, 0, &[7; 64]);
+    let (mut other, mut best) = (forth, [u32::MAX; 2]);
+    other.source.set_port(1);
+    let miss = frame(&other, 64, 0, &[7; 64]);
+    for _ in 0..5 {
+        for (packet, best) in [&packet, &miss].into_iter().zip(&mut best) {
+            *best = (*best).min(bench.filter.repeat(packet, 1_000_000).unwrap().1);
+        }
+    }
+    eprintln!("filter: hit {} ns, miss {} ns", best[0], best[1]);
+}

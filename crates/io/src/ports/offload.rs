@@ -1,0 +1,186 @@
+//! Sessions that the kernel forwards by itself, as a worker sees them; see [`crate::offload`].
+
+use fairway_types::{InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, Time};
+
+use super::Ports;
+use super::endpoint::{Link, Port};
+use crate::neighbours::Resolution;
+use crate::netlink::Change;
+use crate::offload::Route;
+use crate::spec::PortKind;
+
+impl Ports {
+    /// Whether the kernel can forward sessions by itself.
+    #[must_use]
+    pub fn can_offload(&self) -> bool {
+        self.flows.is_available()
+    }
+
+    /// How many sessions of this worker the kernel forwards.
+    #[must_use]
+    pub fn offloaded(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Has the kernel forward a session from now on, in both directions, as soon as nothing of it is left
+    /// with this worker, to which it leaves what it cannot decide about. `id` must be new.
+    ///
+    /// # Errors
+    /// Why it does not. The session is the worker's as before.
+    pub fn offload(
+        &mut self,
+        now: Time,
+        id: OffloadId,
+        flows: &[OffloadFlow; 2],
+    ) -> Result<(), OffloadRefusal> {
+        let routes = [self.route(now, &flows[0])?, self.route(now, &flows[1])?];
+        self.flows.install(id, routes)?;
+        self.look_at_pending();
+        Ok(())
+    }
+
+    /// A packet of an offloaded session has come to this worker.
+    pub fn offload_touched(&mut self, id: OffloadId) {
+        self.flows.touch(id);
+        self.look_at_pending();
+    }
+
+    /// What the kernel has forwarded of a session; `None` if it does not forward it.
+    #[must_use]
+    pub fn offload_report(&self, now: Time, id: OffloadId) -> Option<OffloadReport> {
+        self.flows.report(id, now)
+    }
+
+    /// Takes a session back: all its packets come to the worker again. Says what the kernel has
+    /// forwarded, unless it was not at it.
+    pub fn end_offload(&mut self, now: Time, id: OffloadId) -> Option<OffloadReport> {
+        self.account(id);
+        self.flows.end(id, now)
+    }
+
+    /// Has all packets of offloaded sessions come to the workers for a while, or no longer.
+    pub fn pause_offload(&mut self, paused: bool) {
+        self.offload_paused = paused;
+        self.pause_for_all();
+    }
+
+    /// A capture has to see every packet.
+    pub(super) fn pause_for_all(&mut self) {
+        self.flows.pause(self.offload_paused || self.tap.is_set());
+    }
+
+    /// A session that the kernel does not forward any more, because a device or a next hop is not what
+    /// it was.
+    pub fn poll_offload_ended(&mut self) -> Option<(OffloadId, OffloadReport)> {
+        self.offload_ended.pop_front()
+    }
+
+    /// All that is known of devices and next hops for a flow.
+    fn route(&mut self, now: Time, flow: &OffloadFlow) -> Result<Route, OffloadRefusal> {
+        let untagged = |ports: &[Port], id: InterfaceId| {
+            let at = ports.iter().position(|port| port.spec.id == id)?;
+            let port = ports.get(at).filter(|port| port.up && port.spec.kind == PortKind::Ethernet)?;
+            let endpoint = port.endpoint.as_ref()?;
+            matches!(endpoint.link, Link::Ethernet(..)).then_some((at, endpoint.index))
+        };
+        let (_, arrival) = untagged(&self.ports, flow.interface).ok_or(OffloadRefusal::Interface)?;
+        let (at, device) = untagged(&self.ports, flow.egress.interface).ok_or(OffloadRefusal::Interface)?;
+        let Self { ports, neighbours, watch, .. } = self;
+        let port = ports.get(at).ok_or(OffloadRefusal::Interface)?;
+        let target = neighbours.target(watch.state(), device, flow.egress.next_hop, &port.spec.gateways);
+        let Resolution::Mac(to) = neighbours.resolve(watch.state(), target, now) else {
+            return Err(OffloadRefusal::NextHop);
+        };
+        Ok(Route { flow: *flow, arrival, device, target, link: (to, port.mac) })
+    }
+
+    /// Takes back what the kernel would forward by devices or next hops that are others now.
+    pub(super) fn follow_offloads(&mut self, now: Time, changes: &[Change]) {
+        if self.flows.len() == 0 || changes.is_empty() {
+            return;
+        }
+        for id in self.flows.ids() {
+            let Some(routes) = self.flows.routes(id) else { continue };
+            let concerned = |change: &Change| match *change {
+                Change::Neighbour(index, address) => {
+                    routes.iter().any(|route| route.target == (index, address))
+                }
+                Change::Link(_) | Change::Addresses(_) | Change::Routes | Change::Everything => true,
+            };
+            if changes.iter().any(concerned) && !self.is_as_it_was(now, &routes) {
+                self.lose_offload(now, id);
+            }
+        }
+    }
+
+    fn is_as_it_was(&mut self, now: Time, routes: &[Route; 2]) -> bool {
+        routes.iter().all(|route| self.route(now, &route.flow).as_ref() == Ok(route))
+    }
+
+    fn lose_offload(&mut self, now: Time, id: OffloadId) {
+        if let Some(report) = self.end_offload(now, id) {
+            self.offload_ended.push_back((id, report));
+        }
+    }
+
+    /// Takes back everything.
+    pub(super) fn lose_all_offloads(&mut self, now: Time) {
+        for id in self.flows.ids() {
+            self.lose_offload(now, id);
+        }
+    }
+
+    /// Keeps the next hops of flows that carry something alive, and counts what they carried.
+    pub(super) fn keep_offloads(&mut self, now: Time) {
+        for id in self.flows.ids() {
+            let Some(routes) = self.flows.routes(id) else { continue };
+            if self.account(id) && !self.is_as_it_was(now, &routes) {
+                self.lose_offload(now, id);
+            }
+        }
+    }
+
+    /// Adds what the kernel has forwarded to the statistics of interfaces; says whether it was anything.
+    fn account(&mut self, id: OffloadId) -> bool {
+        let Some(traffic) = self.flows.account(id) else { return false };
+        for direction in &traffic {
+            for port in &mut self.ports {
+                if port.spec.id == direction.flow.interface {
+                    port.statistics.rx_packets += direction.packets;
+                    port.statistics.rx_bytes += direction.bytes;
+                }
+                if port.spec.id == direction.flow.egress.interface {
+                    port.statistics.tx_packets += direction.packets;
+                    port.statistics.tx_bytes += direction.bytes;
+                }
+            }
+        }
+        traffic.iter().any(|direction| direction.packets > 0)
+    }
+
+    /// Brings the statistics of interfaces to what the kernel has forwarded until now.
+    pub(super) fn account_all(&mut self) {
+        for id in self.flows.ids() {
+            self.account(id);
+        }
+    }
+
+    /// Has sockets read that flows wait for.
+    fn look_at_pending(&mut self) {
+        if !self.flows.has_pending() {
+            return;
+        }
+        let Self { ports, flows, .. } = self;
+        for port in ports.iter_mut().filter(|port| flows.is_pending(port.spec.id)) {
+            port.ready |= port.endpoint.is_some();
+        }
+    }
+
+    /// Everything that was received has been sent.
+    pub(super) fn settle_offloads(&mut self) {
+        if self.flows.has_pending() {
+            self.flows.all_sent();
+            self.look_at_pending();
+        }
+    }
+}

@@ -32,6 +32,7 @@ use crate::limits::{Ledger, Openings};
 use crate::liveness::Liveness;
 use crate::names::Names;
 use crate::nat::Nat;
+use crate::offload::{Offloads, why};
 use crate::path::Path;
 use crate::record::Records;
 use crate::session::{Session, Side};
@@ -86,6 +87,8 @@ pub struct Engine {
     pub(crate) placements: VecDeque<Placement>,
     pub(crate) notices: VecDeque<(Audience, Notice)>,
     pub(crate) holds: Holds,
+    /// What the kernel forwards.
+    pub(crate) offloads: Offloads,
     /// The wall clock when this engine started, in seconds.
     pub(crate) started_unix: u64,
     pub(crate) first_packets: Budget,
@@ -173,6 +176,7 @@ impl Engine {
             placements: VecDeque::new(),
             notices: VecDeque::new(),
             holds: Holds::default(),
+            offloads: Offloads::default(),
             started_unix: now.unix,
             next_fragment_id: rng.next_u32(),
             path_mtus: PathMtus::default(),
@@ -280,7 +284,11 @@ impl Engine {
             return Verdict::Consumed;
         }
         let result = match self.table.find_near(arrival.hint, &key) {
-            Some((index, side)) => self.established(now, index, side, packet, parsed, outlet),
+            Some((index, side)) => {
+                let result = self.established(now, index, side, packet, parsed, outlet);
+                self.touched(now, index);
+                result
+            }
             None => self.unknown(now, &key, packet, parsed, outlet),
         };
         match result {
@@ -409,6 +417,12 @@ impl Engine {
                 self.wheel.schedule(index, deadline);
                 continue;
             }
+            if session.in_kernel {
+                // Perhaps the kernel knows better when it was active last.
+                self.recall(index, why::IDLE);
+                self.wheel.schedule(index, now.mono + Duration::from_secs(1));
+                continue;
+            }
             let over = session.protocol() == Protocol::TCP && session.tcp.phase().is_over();
             self.remove(now, index, if over { Counter::SessionsClosed } else { Counter::SessionsExpired });
         }
@@ -495,7 +509,9 @@ impl Engine {
     /// Takes a session out and gives its ports back.
     pub(crate) fn remove(&mut self, now: Now, index: Index, why: Counter) -> Option<Session> {
         let session = self.table.remove(index)?;
-        self.record_end(now, &session, why);
+        if !self.offload_gone(now, index, &session, why) {
+            self.record_end(now, &session, why);
+        }
         self.wheel.cancel(index);
         for side in Side::BOTH {
             self.displace(&session.leg(side).key);
@@ -517,7 +533,10 @@ impl Engine {
     pub fn set_mtu(&mut self, interface: InterfaceId, mtu: u32) {
         let configured = self.snapshot.model().interface(interface).and_then(|i| i.mtu).map(u32::from);
         if let Some(slot) = self.mtus.get_mut(interface.index()) {
-            *slot = configured.map_or(mtu, |limit| limit.min(mtu)).max(576);
+            let before = std::mem::replace(slot, configured.map_or(mtu, |limit| limit.min(mtu)).max(576));
+            if before != *slot {
+                self.recall_on(Some(interface), None);
+            }
         }
     }
 

@@ -163,8 +163,13 @@ impl Engine {
         }
         if let Some(session) = self.table.get_mut(index) {
             let leg = session.leg_mut(side);
+            let before = leg.packets;
             leg.packets += count;
             leg.bytes += bytes;
+            let after = leg.packets;
+            if packet.handed == 0 {
+                self.consider(now, index, before, after);
+            }
         }
         Ok(if sent { Verdict::Consumed } else { Verdict::Forward(egress) })
     }
@@ -259,7 +264,7 @@ impl Engine {
     }
 
     /// The responder was heard for the first time.
-    fn answered(&mut self, now: Now, index: Index) {
+    pub(crate) fn answered(&mut self, now: Now, index: Index) {
         let Some(session) = self.table.get_mut(index) else { return };
         let standing = session.standing();
         session.answered = true;

@@ -317,6 +317,7 @@ impl Engine {
             initial_seconds: seconds(times.initial),
             answered: false,
             shares_account: false,
+            in_kernel: false,
             created: now.mono,
             active: now.mono,
         };

@@ -131,6 +131,22 @@ impl Handshake {
         }
     }
 
+    /// The kernel has sent packets on the hop and received some since it was last asked: when the last
+    /// ones. Says whether the other end has been silent for so long that the next packet has to tell it
+    /// again.
+    pub(crate) fn carried(&mut self, sent: Option<Time>, received: Option<Time>) -> bool {
+        if received.is_some() {
+            self.silent_since = Time::ZERO;
+        }
+        let Some(sent) = sent.filter(|&sent| received.is_none_or(|received| sent > received)) else {
+            return false;
+        };
+        if self.silent_since == Time::ZERO {
+            self.silent_since = sent;
+        }
+        sent.since(self.silent_since) >= SILENCE
+    }
+
     /// A packet with metadata arrived on the hop; `changed` if it tells of a change.
     pub(crate) fn received_metadata(&mut self, now: Time, changed: bool) -> Reply {
         self.silent_since = Time::ZERO;

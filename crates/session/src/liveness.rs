@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::headers;
 use crate::key::FlowKey;
+use crate::offload::why;
 use crate::session::Side;
 use crate::shard::{Audience, Notice};
 
@@ -155,6 +156,7 @@ impl Engine {
                 continue;
             }
             count += 1;
+            self.recall(index, why::RETOLD);
             if reverse && let Some(session) = self.table.get_mut(index) {
                 session.leg_mut(Side::Initiator).restart();
             }

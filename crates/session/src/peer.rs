@@ -16,6 +16,7 @@ use crate::first::{Admission, Way};
 use crate::handshake::Reply;
 use crate::key::FlowKey;
 use crate::names::Names;
+use crate::offload::why;
 use crate::open::{self, Opened};
 use crate::room::opens;
 use crate::session::{Hop, Leg, Side};
@@ -290,6 +291,7 @@ impl Engine {
 
     /// Tells the next router again, with an epoch of at least `epoch`.
     pub(crate) fn retell(&mut self, now: Now, index: Index, epoch: u32) {
+        self.recall(index, why::RETOLD);
         self.raise_epoch(now, index, Side::Responder);
         let Some(session) = self.table.get_mut(index) else { return };
         if let Some(hop) = &mut session.leg_mut(Side::Responder).hop {

@@ -100,6 +100,8 @@ pub(crate) struct Session {
     pub(crate) answered: bool,
     /// Whether the source's account is one that sources share.
     pub(crate) shares_account: bool,
+    /// Whether the kernel forwards it.
+    pub(crate) in_kernel: bool,
     /// The protocol of `original`.
     pub(crate) protocol: Protocol,
     pub(crate) tcp: Tcp,

@@ -15,6 +15,7 @@ pub(crate) mod flags {
     pub(crate) const CWR: u8 = 0x80;
 }
 
+use fairway_types::TcpReport;
 use fairway_wire::ip::Parsed;
 use fairway_wire::tcp;
 
@@ -135,6 +136,19 @@ impl Tcp {
         self.note(side, segment);
         self.phase = self.advanced(side, segment);
         Ok(())
+    }
+
+    /// Takes note of what `side` has said last where only the kernel saw it.
+    pub(crate) fn heard(&mut self, side: Side, said: TcpReport) {
+        let half = &mut self.halves[side.index()];
+        if !half.seen || is_after(said.next, half.next) {
+            half.next = said.next;
+        }
+        if !half.has_acknowledged || is_after(said.acknowledged, half.acknowledged) {
+            half.acknowledged = said.acknowledged;
+        }
+        half.window = said.window;
+        (half.seen, half.has_acknowledged) = (true, true);
     }
 
     fn note(&mut self, side: Side, segment: &Segment) {

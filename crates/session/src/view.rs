@@ -68,6 +68,8 @@ pub struct SessionView {
     pub active: Time,
     /// How long until it ends if nothing passes.
     pub expires_in: Duration,
+    /// Whether the kernel forwards it by itself.
+    pub in_kernel: bool,
     /// How its payload is protected, if it is.
     pub protection: Option<ProtectionView>,
     /// The leg toward the initiator, and the one toward the responder.
@@ -201,6 +203,7 @@ impl Engine {
             },
             created: session.created,
             active: session.active,
+            in_kernel: session.in_kernel,
             expires_in: session.deadline().since(now.mono),
             protection: self.vault.get(session.protection).map(|protection| ProtectionView {
                 suite: protection.suite,

@@ -45,6 +45,20 @@ counters! {
     PacketsHeldForOrder = "packets-held-for-order",
     /// Packets and flows that went on although something sent before them may have been behind.
     OrderUncertain = "order-uncertain",
+    /// Packets the kernel forwarded by itself; the other counters have them, too.
+    PacketsOffloaded = "packets-offloaded",
+    /// Sessions that the kernel was told to forward by itself.
+    SessionsOffloaded = "sessions-offloaded",
+    /// Sessions that the kernel did not take: no room, a next hop or an interface it cannot use.
+    OffloadsRefused = "offloads-refused",
+    /// Sessions taken back from the kernel because they are over.
+    OffloadsClosed = "offloads-closed",
+    /// Sessions taken back from the kernel because nothing was sent for their idle timeout.
+    OffloadsIdle = "offloads-idle",
+    /// Sessions taken back from the kernel because a neighbouring router has to be told of them again.
+    OffloadsRetold = "offloads-retold",
+    /// Sessions taken back from the kernel because configuration, paths, devices or next hops changed.
+    OffloadsChanged = "offloads-changed",
     /// Packets the engine made itself.
     PacketsEmitted = "packets-emitted",
     /// Super-packets cut into segments because each had to go by itself.

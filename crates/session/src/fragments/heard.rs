@@ -88,6 +88,7 @@ impl Engine {
         }
         if mtu <= known {
             self.path_mtus.0.insert(path, PathMtu { mtu, since: now.mono });
+            self.recall_on(None, Some(path));
         }
         Some(ErrorRepr::too_big(error.version, u16::try_from(arrived).unwrap_or(u16::MAX)))
     }

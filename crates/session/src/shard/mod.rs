@@ -33,6 +33,7 @@ use crate::engine::Engine;
 use crate::key::FlowKey;
 use crate::liveness::Liveness;
 use crate::nat::Nat;
+use crate::offload::why;
 use crate::session::{Leg, Side};
 use crate::table::{Index, InsertError};
 
@@ -336,6 +337,7 @@ impl Engine {
         side: Side,
         key: FlowKey,
     ) -> Result<(), InsertError> {
+        self.recall(index, why::CHANGED);
         let before = self.table.get(index).map(|session| session.leg(side).key);
         self.table.rekey(index, side, key)?;
         if let Some(before) = before {

@@ -1,0 +1,354 @@
+//! Sessions that the kernel forwards by itself.
+//!
+//! A session goes to the kernel when its packets need nothing but other addresses and ports: TCP or UDP
+//! on both legs, one family, payload that is not sealed or opened here, routers that know the session,
+//! a TCP connection that is open. Not before it has carried a few packets: telling the kernel costs as
+//! much as some dozens of them.
+//!
+//! What the kernel cannot decide about still comes here: metadata, a FIN, what is too big. After each
+//! such packet, and with each report of what the kernel did, it is asked again whether the session may
+//! stay there. Whatever changes a session takes it back first.
+//!
+//! [`OffloadOrder`]s are to be carried out before the packets of a batch are sent, and each
+//! [`OffloadOrder::End`] is answered with what the kernel has done until then.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use fairway_types::{
+    Counter, FlowReport, InterfaceId, Now, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, PathId,
+    Protocol, Time,
+};
+
+use crate::engine::Engine;
+use crate::handshake::Phase;
+use crate::protect::Treatment;
+use crate::session::{Session, Side};
+use crate::table::Index;
+use crate::tcp::TcpPhase;
+
+/// A session is thought of each time one of its legs has carried so many packets more, as a power of two.
+const PACKETS_SHIFT: u32 = 5;
+/// How long a session that the kernel did not take is left alone.
+const REST: Duration = Duration::from_secs(1);
+/// For how many that is remembered.
+const RESTING: usize = 4096;
+
+/// What the kernel is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadOrder {
+    /// Forward a session by itself; refusals are answered with [`Engine::offload_refused`].
+    Begin(OffloadId, [OffloadFlow; 2]),
+    /// Do so no longer; answered with [`Engine::offload_ended`].
+    End(OffloadId),
+    /// A packet of the session came to the worker.
+    Touched(OffloadId),
+}
+
+/// Why a session is taken back, as the counter of it.
+pub(crate) mod why {
+    use fairway_types::Counter;
+
+    pub(crate) const CLOSED: Counter = Counter::OffloadsClosed;
+    pub(crate) const IDLE: Counter = Counter::OffloadsIdle;
+    pub(crate) const RETOLD: Counter = Counter::OffloadsRetold;
+    pub(crate) const CHANGED: Counter = Counter::OffloadsChanged;
+}
+
+/// A session that the kernel forwards.
+struct Entry {
+    id: OffloadId,
+    interfaces: [InterfaceId; 2],
+    paths: [Option<PathId>; 2],
+    /// Packets and bytes of each flow that the session counts already.
+    counted: [(u64, u64); 2],
+}
+
+/// A session whose last report is still to come.
+struct Ending {
+    entry: Entry,
+    index: Index,
+    /// The session if it is gone, and when and why.
+    gone: Option<(Session, Now, Counter)>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Offloads {
+    enabled: bool,
+    next: u64,
+    orders: VecDeque<OffloadOrder>,
+    entries: HashMap<Index, Entry>,
+    indices: HashMap<OffloadId, Index>,
+    ending: Vec<Ending>,
+    resting: HashMap<Index, Time>,
+}
+
+impl Engine {
+    /// Says whether the kernel may forward sessions by itself. If not, those that it does are taken back.
+    pub fn enable_offload(&mut self, enabled: bool) {
+        self.offloads.enabled = enabled;
+        if !enabled {
+            self.recall_all();
+        }
+    }
+
+    /// The next thing that the kernel is to do.
+    pub fn poll_offload(&mut self) -> Option<OffloadOrder> {
+        self.offloads.orders.pop_front()
+    }
+
+    /// The sessions that the kernel forwards.
+    #[must_use]
+    pub fn offloaded(&self) -> Vec<OffloadId> {
+        self.offloads.indices.keys().copied().collect()
+    }
+
+    /// How many sessions the kernel forwards.
+    #[must_use]
+    pub fn offloaded_count(&self) -> usize {
+        self.offloads.entries.len()
+    }
+
+    /// Takes all sessions back, as before another configuration.
+    pub fn recall_all(&mut self) {
+        let indices: Vec<Index> = self.offloads.entries.keys().copied().collect();
+        for index in indices {
+            self.recall(index, why::CHANGED);
+        }
+    }
+
+    /// The kernel did not take a session.
+    pub fn offload_refused(&mut self, now: Now, id: OffloadId, _why: OffloadRefusal) {
+        self.counters.increment(Counter::OffloadsRefused);
+        let Some(index) = self.offloads.indices.remove(&id) else { return };
+        self.offloads.entries.remove(&index);
+        if let Some(session) = self.table.get_mut(index) {
+            session.in_kernel = false;
+        }
+        if self.offloads.resting.len() >= RESTING {
+            self.offloads.resting.clear();
+        }
+        self.offloads.resting.insert(index, now.mono + REST);
+    }
+
+    /// What the kernel has done of a session until now.
+    pub fn offload_report(&mut self, now: Now, id: OffloadId, report: &OffloadReport) {
+        let Some(&index) = self.offloads.indices.get(&id) else { return };
+        let Some(mut entry) = self.offloads.entries.remove(&index) else { return };
+        let silent = self.count_offloaded(now, index, &mut entry, report);
+        self.offloads.entries.insert(index, entry);
+        if silent {
+            self.recall(index, why::RETOLD);
+        } else {
+            self.reconsider(now, index);
+        }
+    }
+
+    /// The kernel no longer forwards a session, because it was told so or because it cannot any more.
+    /// Nothing is reported of one that it did not forward.
+    pub fn offload_ended(&mut self, now: Now, id: OffloadId, report: Option<&OffloadReport>) {
+        if let Some(&index) = self.offloads.indices.get(&id) {
+            self.take_back(index, why::CHANGED);
+        }
+        let Some(at) = self.offloads.ending.iter().position(|ending| ending.entry.id == id) else { return };
+        let Ending { mut entry, index, gone } = self.offloads.ending.swap_remove(at);
+        match (gone, report) {
+            (None, Some(report)) => drop(self.count_offloaded(now, index, &mut entry, report)),
+            (None, None) => {}
+            (Some((mut session, at, why)), report) => {
+                for (side, flow) in Side::BOTH.into_iter().zip(report.into_iter().flatten()) {
+                    let (packets, bytes) = new_of(&mut entry, side, flow);
+                    let leg = session.leg_mut(side);
+                    leg.packets += packets;
+                    leg.bytes += bytes;
+                    self.count_traffic(packets, bytes);
+                }
+                self.record_end(at, &session, why);
+            }
+        }
+    }
+
+    /// Gives a session to the kernel, if it is one for it, now that a leg has carried `after` packets, and
+    /// `before` a moment ago.
+    #[inline]
+    pub(crate) fn consider(&mut self, now: Now, index: Index, before: u64, after: u64) {
+        if self.offloads.enabled && before >> PACKETS_SHIFT != after >> PACKETS_SHIFT {
+            self.give(now, index);
+        }
+    }
+
+    fn give(&mut self, now: Now, index: Index) {
+        let rests = self.offloads.resting.get(&index).is_some_and(|&until| now.mono < until);
+        let Some(session) = self.table.get(index).filter(|session| !rests && !session.in_kernel) else {
+            return;
+        };
+        let Some(flows) = self.as_flows(now, session) else { return };
+        let entry = Entry {
+            id: OffloadId(self.offloads.next),
+            interfaces: flows.map(|flow| flow.egress.interface),
+            paths: Side::BOTH.map(|side| session.leg(side).hop.map(|hop| hop.path)),
+            counted: [(0, 0); 2],
+        };
+        self.offloads.next += 1;
+        self.offloads.resting.remove(&index);
+        self.offloads.indices.insert(entry.id, index);
+        self.offloads.orders.push_back(OffloadOrder::Begin(entry.id, flows));
+        self.offloads.entries.insert(index, entry);
+        self.counters.increment(Counter::SessionsOffloaded);
+        if let Some(session) = self.table.get_mut(index) {
+            session.in_kernel = true;
+        }
+    }
+
+    /// What the kernel would have to do, if it can.
+    fn as_flows(&self, now: Now, session: &Session) -> Option<[OffloadFlow; 2]> {
+        let [first, second] = &session.legs;
+        let native = [first, second].iter().all(|leg| {
+            leg.key.protocol == session.protocol
+                && !leg.key.interface.is_hairpin()
+                && leg.hop.is_none_or(|hop| hop.handshake.phase() == Phase::Settled)
+        });
+        let tcp = session.protocol == Protocol::TCP;
+        let open =
+            if tcp { session.tcp.phase() == TcpPhase::Open } else { session.protocol == Protocol::UDP };
+        let protection = self.vault.get(session.protection);
+        let passes = protection.is_none_or(|protection| {
+            Side::BOTH.into_iter().all(|side| {
+                protection.treatment(side) == Treatment::Pass
+                    && (!tcp || protection.seal_in_transit(side) == 0)
+            })
+        });
+        let plain = native && open && passes && first.key.ipv6 == second.key.ipv6;
+        if !plain || !self.holds.is_empty() {
+            return None;
+        }
+        let guarded = first.hop.is_some() || second.hop.is_some();
+        Some(Side::BOTH.map(|side| {
+            let (from, to) = (session.leg(side), session.leg(side.other()));
+            let mtu = self.way_mtu(now.mono, to.key.interface, to.hop.map(|hop| hop.path));
+            OffloadFlow {
+                interface: from.key.interface,
+                arrives: from.key.tuple(),
+                leaves: to.key.tuple().reversed(),
+                egress: fairway_types::Egress { interface: to.key.interface, next_hop: to.next_hop },
+                mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+                guarded,
+            }
+        }))
+    }
+
+    /// A packet of a session came here although the kernel forwards the session.
+    #[inline]
+    pub(crate) fn touched(&mut self, now: Now, index: Index) {
+        if self.offloads.entries.is_empty() || self.table.get(index).is_none_or(|s| !s.in_kernel) {
+            return;
+        }
+        if let Some(entry) = self.offloads.entries.get(&index) {
+            self.offloads.orders.push_back(OffloadOrder::Touched(entry.id));
+        }
+        self.reconsider(now, index);
+    }
+
+    /// Takes a session back that is not for the kernel any more.
+    fn reconsider(&mut self, now: Now, index: Index) {
+        let Some(session) = self.table.get(index) else { return };
+        if self.as_flows(now, session).is_some() {
+            return;
+        }
+        let over = session.protocol == Protocol::TCP && session.tcp.phase() != TcpPhase::Open;
+        self.recall(index, if over { why::CLOSED } else { why::RETOLD });
+    }
+
+    /// Takes a session back, if the kernel has it.
+    pub(crate) fn recall(&mut self, index: Index, why: Counter) {
+        if let Some(id) = self.take_back(index, why) {
+            self.offloads.orders.push_back(OffloadOrder::End(id));
+        }
+    }
+
+    fn take_back(&mut self, index: Index, why: Counter) -> Option<OffloadId> {
+        let entry = self.offloads.entries.remove(&index)?;
+        let id = entry.id;
+        self.offloads.indices.remove(&id);
+        self.offloads.ending.push(Ending { entry, index, gone: None });
+        self.counters.increment(why);
+        if let Some(session) = self.table.get_mut(index) {
+            session.in_kernel = false;
+        }
+        Some(id)
+    }
+
+    /// A session is gone from the table. Says whether its end is recorded later, when it is known what the
+    /// kernel has done of it.
+    pub(crate) fn offload_gone(&mut self, now: Now, index: Index, session: &Session, why: Counter) -> bool {
+        self.recall(index, why::CLOSED);
+        let ending =
+            self.offloads.ending.iter_mut().find(|ending| ending.index == index && ending.gone.is_none());
+        match ending {
+            Some(ending) => {
+                ending.gone = Some((*session, now, why));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes sessions back that leave by an interface or on a path.
+    pub(crate) fn recall_on(&mut self, interface: Option<InterfaceId>, path: Option<PathId>) {
+        let concerned = |entry: &Entry| {
+            interface.is_some_and(|interface| entry.interfaces.contains(&interface))
+                || path.is_some() && entry.paths.contains(&path)
+        };
+        let entries = self.offloads.entries.iter();
+        let indices: Vec<Index> =
+            entries.filter(|(_, entry)| concerned(entry)).map(|(&index, _)| index).collect();
+        for index in indices {
+            self.recall(index, why::CHANGED);
+        }
+    }
+
+    fn count_traffic(&mut self, packets: u64, bytes: u64) {
+        for counter in [Counter::PacketsReceived, Counter::PacketsForwarded, Counter::PacketsOffloaded] {
+            self.counters.add(counter, packets);
+        }
+        self.counters.add(Counter::BytesForwarded, bytes);
+    }
+
+    /// Lets a session take note of what the kernel has done. Says whether its neighbour has been silent
+    /// for too long.
+    fn count_offloaded(&mut self, now: Now, index: Index, entry: &mut Entry, report: &OffloadReport) -> bool {
+        let news = Side::BOTH.map(|side| new_of(entry, side, &report[side.index()]));
+        for (packets, bytes) in news {
+            self.count_traffic(packets, bytes);
+        }
+        if news[Side::Responder.index()].0 > 0 && self.table.get(index).is_some_and(|s| !s.answered) {
+            self.answered(now, index);
+        }
+        let Some(session) = self.table.get_mut(index) else { return false };
+        let last = |side: Side| report[side.index()].last.filter(|_| news[side.index()].0 > 0);
+        let mut silent = false;
+        for side in Side::BOTH {
+            let (packets, bytes) = news[side.index()];
+            session.active = session.active.max(last(side).unwrap_or_default());
+            if let Some(said) = report[side.index()].tcp {
+                session.tcp.heard(side, said);
+            }
+            let leg = session.leg_mut(side);
+            leg.packets += packets;
+            leg.bytes += bytes;
+            if let Some(hop) = &mut leg.hop {
+                silent |= hop.handshake.carried(last(side.other()), last(side));
+            }
+        }
+        silent
+    }
+}
+
+/// What of a report is not counted yet, and is from now on.
+fn new_of(entry: &mut Entry, side: Side, flow: &FlowReport) -> (u64, u64) {
+    let counted = &mut entry.counted[side.index()];
+    let news = (flow.packets.saturating_sub(counted.0), flow.bytes.saturating_sub(counted.1));
+    *counted = (flow.packets, flow.bytes);
+    news
+}

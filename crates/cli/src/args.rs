@@ -49,6 +49,11 @@ pub enum Command {
     ///
     /// Sessions that are still allowed are not touched. A broken configuration changes nothing.
     Reload(Reload),
+    /// Let established plain sessions of a running router stay in the kernel, or take them back.
+    ///
+    /// This lasts until the router is started again. One that was started with `--offload off` has
+    /// nothing in the kernel that could forward sessions.
+    Offload(OffloadArgs),
     /// Give the traffic of this host back to its kernel after a router has stopped.
     ///
     /// A router leaves its classifier at work when it ends, so that sessions survive a restart: until
@@ -113,6 +118,10 @@ pub struct RouterArgs {
     /// How many workers share the sessions, 1 to 64 [default: one for each processor, at most 8].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
+    /// Whether established sessions that need nothing but other addresses and ports stay in the kernel:
+    /// where it can, or never.
+    #[arg(long, value_enum, default_value_t = Offload::Off)]
+    pub offload: Offload,
     /// Whom the router goes on as once it has attached to its interfaces, when root starts it
     /// [default: fairway, or nobody where there is no such user].
     #[arg(long)]
@@ -143,6 +152,15 @@ pub struct ServeFiles {
     /// The session log.
     #[arg(long)]
     pub session_log: Option<PathBuf>,
+}
+
+/// Whether sessions stay in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Offload {
+    /// Where it can.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// How much is logged.
@@ -176,6 +194,29 @@ pub struct Reload {
     /// Print the answer as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `fairway offload`.
+#[derive(Debug, Args)]
+pub struct OffloadArgs {
+    /// What is to be.
+    #[arg(value_enum)]
+    pub state: Switch,
+    /// The router.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// They stay in the kernel where it can.
+    On,
+    /// Workers forward everything.
+    Off,
 }
 
 /// `fairway config`.

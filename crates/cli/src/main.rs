@@ -47,6 +47,7 @@ fn run(command: Command) -> Outcome {
         Command::Show(args) => show::run(args),
         Command::Delete { command } => delete::run(command),
         Command::Reload(args) => router::reload(&args),
+        Command::Offload(args) => router::offload(&args),
         Command::ServeFiles(args) => router::serve_files(args),
         Command::Release { json } => router::release(json),
         Command::Trace(args) => trace::run(&args),

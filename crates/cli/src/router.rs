@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 
-use fairway_router::api::{Fault, Nothing, Request, Response, default_socket};
+use fairway_router::api::{Fault, Nothing, OffloadRequest, Request, Response, default_socket};
 use fairway_router::{Confinement, FileServer, Options};
 
-use crate::args::{LogFormat, LogLevel, Reload, RouterArgs, ServeFiles};
+use crate::args::{LogFormat, LogLevel, Offload, OffloadArgs, Reload, RouterArgs, ServeFiles, Switch};
 use crate::client::Connection;
 use crate::failure::{self, Failure, Outcome};
 use crate::{output, table, units};
@@ -19,6 +19,10 @@ pub fn run(args: RouterArgs) -> Outcome {
         metrics: args.metrics,
         session_log: args.session_log,
         workers: args.workers.and_then(core::num::NonZeroU8::new),
+        offload: match args.offload {
+            Offload::Auto => fairway_router::Offload::Auto,
+            Offload::Off => fairway_router::Offload::Off,
+        },
         confinement: Some(Confinement { user: args.user, system_calls: !args.any_system_call }),
         log_format: match args.log {
             LogFormat::Text => fairway_router::LogFormat::Text,
@@ -79,6 +83,26 @@ pub fn reload(args: &Reload) -> Outcome {
         }
         other => Err(router.unexpected(&other)),
     }
+}
+
+/// Says whether sessions stay in the kernel.
+pub fn offload(args: &OffloadArgs) -> Outcome {
+    let mut router = Connection::open(&args.socket)?;
+    let wanted = args.state == Switch::On;
+    let response = router.ask(&Request::Offload(OffloadRequest { enabled: wanted }))?;
+    let Response::Offload(state) = response else { return Err(router.unexpected(&response)) };
+    if args.json {
+        output::json(&response)?;
+    } else if state.enabled {
+        output::text("Established plain sessions stay in the kernel.\n")?;
+    } else {
+        output::text("Workers forward all sessions.\n")?;
+    }
+    if wanted && !state.enabled {
+        return Err(Failure::refused("this router was started without, or on a kernel that cannot")
+            .fix("start it with --offload auto; its log says what the kernel lacks"));
+    }
+    Ok(failure::OK)
 }
 
 /// Takes off what a stopped router left at work.

@@ -23,7 +23,7 @@ use crate::control::{self, Control, InForce};
 use crate::crew::Crew;
 use crate::load::{self, Loaded};
 use crate::notify::Notifier;
-use crate::options::Options;
+use crate::options::{Offload, Options};
 use crate::ring::rings;
 use crate::session_log::{self, SessionLog};
 use crate::stop::{Stop, TellOnDrop};
@@ -55,7 +55,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let wanted = RouterPorts::of(&loaded);
     let sessions = loaded.snapshot.model().limits.sessions;
     let workers = options.workers.map_or_else(Options::usual_workers, core::num::NonZeroU8::get);
-    let mut ports = wanted.open(workers, sessions).context("attach to the interfaces")?;
+    let mut ports = wanted
+        .open(workers, sessions, options.offload == Offload::Auto)
+        .context("attach to the interfaces")?;
     for ports in &mut ports {
         let opener = files.clone();
         ports.open_tun_with(move || opener.tun());
@@ -135,7 +137,8 @@ fn start_workers(
     let engines = engines(loaded, clock, count)?;
     for (number, ((ports, engine), ring)) in (0u8..).zip(ports.into_iter().zip(engines).zip(rings(&wakers))) {
         let (handle, tasks) = Handle::new(ports.waker());
-        let core = Core::new(engine, ports, ring, clock, session_log.clone());
+        let mut core = Core::new(engine, ports, ring, clock, session_log.clone());
+        core.enable_offload(true);
         let tell = TellOnDrop(ended.clone());
         let worker = Builder::new().name(format!("worker-{number}")).spawn(move || {
             let _tell = tell;

@@ -15,6 +15,7 @@ impl Core {
     /// Tells the kernel where flows are from now on, hands over what belongs to others, and then sends.
     pub(crate) fn flush(&mut self) {
         self.tell_kernel();
+        self.carry_out_offloads();
         self.hand_over();
         self.ports.transmit(self.clock.now(), &mut self.batch);
         self.batch.clear();

@@ -34,6 +34,7 @@ struct Worker {
 
 impl Worker {
     fn of(core: &mut Core) -> Self {
+        core.report_all_offloads();
         let (engine, now) = (&core.engine, core.clock.now());
         Self {
             snapshot: Arc::clone(engine.snapshot()),

@@ -29,6 +29,16 @@ pub enum LogLevel {
     Debug,
 }
 
+/// Whether established plain sessions stay in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// Where the kernel can.
+    Auto,
+    /// Workers forward everything.
+    #[default]
+    Off,
+}
+
 /// What a router process gives up once it has attached to its interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confinement {
@@ -56,6 +66,8 @@ pub struct Options {
     /// How many workers share the router's sessions, each on a thread of its own; `None` for
     /// [`Self::usual_workers`].
     pub workers: Option<NonZeroU8>,
+    /// Whether established plain sessions stay in the kernel.
+    pub offload: Offload,
     /// What the process gives up; it must be one whose program understands `serve-files`
     /// ([`crate::FileServer`]). `None` for capabilities alone, for a router beside other things.
     pub confinement: Option<Confinement>,
@@ -86,6 +98,7 @@ impl Options {
             metrics: None,
             session_log: None,
             workers: None,
+            offload: Offload::default(),
             confinement: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
+use crate::offload::Reports;
 use crate::ring::{Drains, Inbox, Outboxes};
 use crate::session_log::{self, Line, SessionLog};
 use crate::views;
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox,
     pub(crate) outboxes: Outboxes,
     pub(crate) drains: Drains,
+    pub(crate) reports: Reports,
     limiter: Limiter,
     session_log: Option<SessionLog>,
     stopping: bool,
@@ -82,6 +84,7 @@ impl Core {
             drains: Drains::new(),
             batch: Batch::new(RECEIVE, EMIT, EMIT_BYTES).with_large(EMIT_LARGE),
             clock,
+            reports: Reports::default(),
             limiter: Limiter::default(),
             session_log,
             stopping: false,
@@ -107,10 +110,12 @@ impl Core {
             }
             waiting = self.take_over();
             self.attend(ready.events);
+            waiting |= self.report_offloads();
             waiting |= self.perform(tasks);
             waiting |= !self.drains.is_empty() || self.outboxes.is_behind();
             fairway_crypto::scrub_stack();
         }
+        self.recall_offloads();
         self.say_goodbye();
         self.log_sessions();
         self.ports.leave_guarded();
@@ -142,6 +147,7 @@ impl Core {
         {
             self.report(now.mono, "netlink", || warn!(%error, "the kernel's reports cannot be read"));
         }
+        self.carry_out_offloads();
         for _ in 0..EVENTS {
             let Some(event) = self.ports.poll_event() else { break };
             self.port_changed(now.mono, event);
@@ -188,6 +194,8 @@ impl Core {
     /// Goes over to the interfaces of another configuration, or stays where it is. No packet may be
     /// decided until [`Self::go_over`] or [`Self::go_back`].
     pub(crate) fn prepare(&mut self, after: &RouterPorts, before: &RouterPorts) -> Result<(), String> {
+        // What may not be forwarded any more must not be.
+        self.recall_offloads();
         if !after.has_interfaces_of(before) {
             // It would name packets by the wrong interfaces.
             self.ports.set_capture(None);
@@ -387,10 +395,14 @@ impl RouterPorts {
     }
 
     /// Attaches to the interfaces, for so many workers that have so many sessions at most.
-    pub(crate) fn open(&self, workers: u8, sessions: u32) -> Result<Vec<Ports>, fairway_io::OpenError> {
-        if workers == 1 {
-            return Ok(vec![Ports::open(&self.specs, &self.waypoints)?]);
-        }
-        Ports::open_all(&self.specs, &self.waypoints, workers, sessions.saturating_mul(2))
+    /// With `offload`, the kernel may forward sessions by itself.
+    pub(crate) fn open(
+        &self,
+        workers: u8,
+        sessions: u32,
+        offload: bool,
+    ) -> Result<Vec<Ports>, fairway_io::OpenError> {
+        let shared = (workers, sessions.saturating_mul(2));
+        Ports::open_with(&self.specs, &self.waypoints, shared, offload)
     }
 }

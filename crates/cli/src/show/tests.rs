@@ -50,6 +50,7 @@ fn session(service: &str, ends: [&str; 2]) -> Session {
         protocol: "tcp".into(),
         source: ends[0].parse().unwrap(),
         destination: ends[1].parse().unwrap(),
+        forwarded_by: "worker".into(),
         state: "established".into(),
         route: Some("web-via-dc".into()),
         ingress_router: Some("branch".into()),

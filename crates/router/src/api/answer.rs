@@ -7,8 +7,10 @@ use fairway_session::{SessionFilter as EngineFilter, SessionView};
 use fairway_types::model::RouterModel;
 use fairway_types::{IpNet, Now, PortRange};
 
-use super::request::{Delete, FibFilter, FibQuery, LookupQuery, Request, SessionFilter, SessionQuery, Show};
-use super::types::{Deleted, ErrorBody, FibRow, Page, Response, Status, Workers};
+use super::request::{
+    Delete, FibFilter, FibQuery, LookupQuery, OffloadRequest, Request, SessionFilter, SessionQuery, Show,
+};
+use super::types::{Deleted, ErrorBody, FibRow, OffloadState, Page, Response, Status, Workers};
 use super::{DEFAULT_PAGE, MAX_PAGE};
 use crate::command::Unanswered;
 use crate::control::Control;
@@ -39,6 +41,7 @@ pub(crate) fn answer(control: &Control, request: Request) -> Response {
             Ok(reloaded) => Response::Reloaded(reloaded),
             Err(refused) => Response::Refused(refused),
         }),
+        Request::Offload(request) => offload(control, request).map(Response::Offload),
         Request::Capture(_) => Err(ErrorBody::new("a capture is a stream", "use a connection of its own")),
     };
     result.unwrap_or_else(Response::Error)
@@ -73,6 +76,17 @@ fn answer_show(control: &Control, show: Show) -> Result<Response, ErrorBody> {
             Response::Drops(drops)
         }
         Show::Lookup(query) => Response::Lookup(Box::new(lookup(control, query)?)),
+    })
+}
+
+fn offload(control: &Control, request: OffloadRequest) -> Result<OffloadState, ErrorBody> {
+    let each = control.crew.ask_each(move |core| {
+        core.enable_offload(request.enabled);
+        (core.ports.can_offload() && request.enabled, core.engine.offloaded_count() as u64)
+    })?;
+    Ok(OffloadState {
+        enabled: each.iter().all(|(enabled, _)| *enabled),
+        sessions: each.iter().map(|(_, sessions)| sessions).sum(),
     })
 }
 
@@ -168,6 +182,7 @@ fn some_sessions(
     };
     let filter = filter.clone();
     let mut found = handle.ask(move |core| {
+        core.report_all_offloads();
         let now = core.clock.now();
         let (views, next) = core.engine.sessions(now, &filter, start, limit);
         Found { snapshot: Arc::clone(core.engine.snapshot()), now, views, next: next.map(u64::from) }

@@ -30,8 +30,8 @@ pub mod types;
 pub use client::{Client, ClientError};
 pub use packets::{CaptureInterface, Captured, Capturing, Packet};
 pub use request::{
-    CaptureRequest, Delete, FibFilter, FibQuery, LookupQuery, Nothing, ProtocolName, Request, SessionFilter,
-    SessionQuery, Show,
+    CaptureRequest, Delete, FibFilter, FibQuery, LookupQuery, Nothing, OffloadRequest, ProtocolName, Request,
+    SessionFilter, SessionQuery, Show,
 };
 pub use types::*;
 

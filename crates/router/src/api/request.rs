@@ -20,6 +20,8 @@ pub enum Request {
     Delete(Delete),
     /// Reads the configuration and the key files again and applies the difference.
     Reload(Nothing),
+    /// Says whether established plain sessions stay in the kernel from now on.
+    Offload(OffloadRequest),
     /// Streams packets.
     Capture(CaptureRequest),
 }
@@ -178,6 +180,14 @@ pub struct Delete {
     pub all: bool,
 }
 
+/// Whether established plain sessions stay in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OffloadRequest {
+    /// True for where the kernel can; false for none: those that did come back to the workers.
+    pub enabled: bool,
+}
+
 /// Which packets to stream, and when to stop. The stream also ends when the client hangs up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -284,7 +294,7 @@ fn printable(text: &str) -> String {
     text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-const REQUESTS: &str = "ask for one of show, delete, reload and capture";
+const REQUESTS: &str = "ask for one of show, delete, reload, offload and capture";
 const LISTINGS: &str = "`what` is one of status, sessions, flows, fib, peers, interfaces, waypoints, nat, limits, counters, drops and \
      lookup";
 
@@ -307,6 +317,7 @@ impl Request {
             "show" => Ok(Self::Show(Show::parse(body)?)),
             "delete" => Ok(Self::Delete(body_of("delete", body)?)),
             "reload" => Ok(Self::Reload(body_of("reload", body)?)),
+            "offload" => Ok(Self::Offload(body_of("offload", body)?)),
             "capture" => Ok(Self::Capture(body_of("capture", body)?)),
             other => Err(ErrorBody::new(format!("unknown request `{}`", printable(other)), REQUESTS)),
         }

@@ -39,6 +39,8 @@ pub enum Response {
     Lookup(Box<Lookup>),
     /// To `delete`.
     Deleted(Deleted),
+    /// To `offload`.
+    Offload(OffloadState),
     /// To `reload`, when the configuration was applied.
     Reloaded(Reloaded),
     /// To `reload`, when the configuration was refused: the old one goes on working.
@@ -51,6 +53,15 @@ pub enum Response {
     Captured(Captured),
     /// The request could not be answered.
     Error(ErrorBody),
+}
+
+/// Whether established plain sessions stay in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffloadState {
+    /// Whether they do. They never do in a router that was started so.
+    pub enabled: bool,
+    /// How many do now.
+    pub sessions: u64,
 }
 
 /// Why a request could not be answered, and what to do about it.
@@ -108,6 +119,9 @@ pub struct Session {
     /// The state of the connection: `syn-sent`, `syn-received`, `open`, `half-closed`, `closing` or
     /// `reset` for TCP; `unanswered` or `open` for everything else.
     pub state: String,
+    /// Where it is forwarded: by a `worker`, or in the `kernel`.
+    #[serde(default)]
+    pub forwarded_by: String,
     /// The service-route it took.
     pub route: Option<String>,
     /// The router it entered the fabric by.

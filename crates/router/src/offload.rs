@@ -1,0 +1,90 @@
+//! Sessions that the kernel forwards by itself: what the engine orders is carried out, what the kernel has
+//! done is reported to the engine.
+
+use std::time::Duration;
+
+use fairway_session::OffloadOrder;
+use fairway_types::{OffloadId, Time};
+
+use crate::worker::Core;
+
+/// How often the engine hears of each session.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Reports in one round.
+const REPORTS: usize = 256;
+
+/// What is to be reported.
+#[derive(Default)]
+pub(crate) struct Reports {
+    waiting: Vec<OffloadId>,
+    next: Time,
+}
+
+impl Core {
+    /// Says whether the kernel may forward sessions by itself.
+    pub(crate) fn enable_offload(&mut self, enabled: bool) {
+        self.engine.enable_offload(enabled && self.ports.can_offload());
+        self.carry_out_offloads();
+    }
+
+    /// Carries out what the engine orders.
+    pub(crate) fn carry_out_offloads(&mut self) {
+        while let Some((id, report)) = self.ports.poll_offload_ended() {
+            self.engine.offload_ended(self.clock.now(), id, Some(&report));
+        }
+        while let Some(order) = self.engine.poll_offload() {
+            let now = self.clock.now();
+            match order {
+                OffloadOrder::Begin(id, flows) => {
+                    if let Err(why) = self.ports.offload(now.mono, id, &flows) {
+                        self.engine.offload_refused(now, id, why);
+                    }
+                }
+                OffloadOrder::End(id) => {
+                    let report = self.ports.end_offload(now.mono, id);
+                    self.engine.offload_ended(now, id, report.as_ref());
+                }
+                OffloadOrder::Touched(id) => self.ports.offload_touched(id),
+            }
+        }
+    }
+
+    /// Takes every session back from the kernel.
+    pub(crate) fn recall_offloads(&mut self) {
+        self.engine.recall_all();
+        self.carry_out_offloads();
+    }
+
+    /// Reports some of what the kernel has done; says whether there is more to report now.
+    pub(crate) fn report_offloads(&mut self) -> bool {
+        let now = self.clock.mono();
+        if self.reports.waiting.is_empty() {
+            if self.engine.offloaded_count() == 0 || now < self.reports.next {
+                return false;
+            }
+            self.reports.next = now + INTERVAL;
+            self.reports.waiting = self.engine.offloaded();
+        }
+        let rest = self.reports.waiting.len().saturating_sub(REPORTS);
+        for id in self.reports.waiting.split_off(rest) {
+            self.report_offload(id);
+        }
+        self.carry_out_offloads();
+        rest > 0
+    }
+
+    /// Brings sessions and counters to what the kernel has done until now.
+    pub(crate) fn report_all_offloads(&mut self) {
+        for id in self.engine.offloaded() {
+            self.report_offload(id);
+        }
+        self.carry_out_offloads();
+    }
+
+    fn report_offload(&mut self, id: OffloadId) {
+        let now = self.clock.now();
+        if let Some(report) = self.ports.offload_report(now.mono, id) {
+            self.engine.offload_report(now, id, &report);
+        }
+    }
+}

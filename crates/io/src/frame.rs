@@ -1,6 +1,9 @@
 //! Link headers and vnet headers: what travels beside the packet between the kernel and a slot.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use fairway_types::{Checksum, Gso, GsoKind, Slot};
+use fairway_wire::checksum;
 
 /// Bytes of a vnet header (`struct virtio_net_hdr`, OASIS virtio 1.2, 5.1.6), in host byte order on
 /// packet sockets and TUN.
@@ -139,6 +142,56 @@ fn unfinish(packet: &mut [u8], at: Transport, field: usize) -> Option<()> {
     Some(())
 }
 
+/// What the bytes of a packet say about its checksum where nobody else can: it is unfinished when its
+/// field holds the sum of the pseudo-header, and it would not be right as it is.
+pub(crate) fn guess_checksum(packet: &[u8]) -> Checksum {
+    if is_unfinished(packet).unwrap_or(false) { Checksum::Partial } else { Checksum::Unverified }
+}
+
+fn is_unfinished(packet: &[u8]) -> Option<bool> {
+    let at = transport(packet)?;
+    let field = at.checksum_offset()?;
+    let (source, destination): (IpAddr, IpAddr) = if packet.first()? >> 4 == 4 {
+        // The kernel finishes a checksum before it cuts a packet.
+        if u16::from_be_bytes(*packet.get(6..)?.first_chunk()?) & 0x3fff != 0 {
+            return None;
+        }
+        let address = |at: usize| Some(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?).into());
+        (address(12)?, address(16)?)
+    } else {
+        let address = |at: usize| Some(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?).into());
+        (address(8)?, address(24)?)
+    };
+    let segment = packet.get(at.offset..)?;
+    let value = u16::from_be_bytes(*segment.get(field..)?.first_chunk()?);
+    let length = u32::try_from(segment.len()).ok()?;
+    let pseudo = checksum::fold(checksum::pseudo_header(source, destination, at.protocol, length));
+    Some(value == pseudo && checksum::fold(u32::from(pseudo) + checksum::sum(segment)) != 0xffff)
+}
+
+/// Finishes the checksum of a frame as its vnet header asks for, since what it goes to can't; `None` when
+/// the header contradicts the frame.
+pub(crate) fn finish_checksum(vnet: &[u8; VNET], frame: &mut [u8]) -> Option<()> {
+    if vnet[0] & NEEDS_CSUM == 0 {
+        return Some(());
+    }
+    let word = |at: usize| usize::from(u16::from_ne_bytes([vnet[at], vnet[at + 1]]));
+    let (start, field) = (word(6), word(8));
+    let part = frame.get_mut(start..)?;
+    // None at all would be a checksum of 0; its other form means the same (RFC 768).
+    let sum = match !checksum::fold(checksum::sum(part)) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    *part.get_mut(field..)?.first_chunk_mut::<2>()? = sum.to_be_bytes();
+    Some(())
+}
+
+/// Whether a vnet header stands for a frame that is to be cut.
+pub(crate) fn is_super_packet(vnet: &[u8; VNET]) -> bool {
+    vnet[1] != GSO_NONE
+}
+
 /// The Ethernet header for a packet; `None` when it is neither IPv4 nor IPv6.
 pub(crate) fn ethernet(packet: &[u8], to: [u8; 6], from: [u8; 6]) -> Option<[u8; ETHERNET]> {
     let kind: [u8; 2] = match packet.first()? >> 4 {
@@ -225,6 +278,29 @@ mod tests {
             slot.checksum = Checksum::Partial;
             assert_eq!(write_vnet(&mut slot, ETHERNET), None);
         }
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_found_and_finished() {
+        let mut slot = slot_with(&udp_v4());
+        slot.packet.bytes_mut()[28..36].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(guess_checksum(slot.packet.bytes()), Checksum::Unverified);
+        slot.checksum = Checksum::Partial;
+        unfinish(slot.packet.bytes_mut(), Transport { protocol: UDP, offset: 20 }, 6).unwrap();
+        assert_eq!(guess_checksum(slot.packet.bytes()), Checksum::Partial);
+        let vnet = write_vnet(&mut slot, ETHERNET).unwrap();
+        let mut frame = [&[0; ETHERNET], slot.packet.bytes()].concat();
+        assert_eq!(finish_checksum(&vnet, &mut frame), Some(()));
+        let segment = &frame[ETHERNET + 20..];
+        let pseudo = checksum::pseudo_header(
+            "192.0.2.1".parse().unwrap(),
+            "192.0.2.2".parse().unwrap(),
+            UDP,
+            segment.len() as u32,
+        );
+        assert_eq!(checksum::fold(pseudo + checksum::sum(segment)), 0xffff);
+        assert_eq!(guess_checksum(&frame[ETHERNET..]), Checksum::Unverified);
+        assert_eq!(finish_checksum(&vnet, &mut frame[..36]), None, "shorter than its header says");
     }
 
     #[test]

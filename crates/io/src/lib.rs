@@ -52,7 +52,9 @@ pub use ephemeral::host_ports;
 pub use error::OpenError;
 pub use guard::{Released, release};
 pub use ports::Ports;
-pub use spec::{LinkStatistics, PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready};
+pub use spec::{
+    IoChoice, IoMethod, LinkStatistics, PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready,
+};
 pub use steering::{Steering, SteeringError, SteeringStatistics};
 pub use sys::poll::Waker;
 pub use sys::rights::{receive_with_file, send_with_file};

@@ -16,6 +16,44 @@ pub enum PortKind {
     Host,
 }
 
+/// How an interface is to exchange frames with the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// AF_XDP where the driver itself reads and writes the frames (zero copy), else packet sockets.
+    #[default]
+    Auto,
+    /// Packet sockets.
+    Packet,
+    /// AF_XDP in the driver, else in front of the network stack, else packet sockets.
+    Xdp,
+}
+
+/// How an interface exchanges frames with the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMethod {
+    /// By packet sockets.
+    Packet,
+    /// By AF_XDP sockets that the driver serves; packet sockets beside them take what is left.
+    XdpNative,
+    /// By AF_XDP sockets in front of the network stack, and packet sockets beside them.
+    XdpGeneric,
+    /// By a TUN device of Fairway's own.
+    Tun,
+}
+
+impl IoMethod {
+    /// The name on screens.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packet => "packet",
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tun => "tun",
+        }
+    }
+}
+
 /// One network-interface to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
@@ -47,6 +85,8 @@ pub struct PortSpec {
     /// The longest packet to send in bytes, when less than the device's MTU. For
     /// [`PortKind::Host`], the MTU of the TUN device.
     pub mtu: Option<u16>,
+    /// How frames are exchanged with the kernel. It is looked at when the device is attached to.
+    pub io: IoChoice,
 }
 
 impl PortSpec {
@@ -66,6 +106,7 @@ impl PortSpec {
             addresses: Vec::new(),
             routes: Vec::new(),
             mtu: None,
+            io: IoChoice::default(),
         }
     }
 
@@ -221,6 +262,8 @@ pub struct PortStatus {
     pub kind: PortKind,
     /// Whether Fairway reads and writes its tag, since the kernel has no VLAN device for it.
     pub tagged: bool,
+    /// How frames are exchanged with the kernel; `None` while the device is gone.
+    pub io: Option<IoMethod>,
     /// Whether it can send and receive.
     pub up: bool,
     /// The longest packet it may send, in bytes; 0 while the device is gone.

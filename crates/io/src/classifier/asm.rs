@@ -1,4 +1,5 @@
-//! A small assembler for eBPF (RFC 9669) with labels, just enough for the classifier and for steering.
+//! A small assembler for eBPF (RFC 9669) with labels, just enough for the classifier, in all its forms, and
+//! for steering.
 
 use std::collections::HashMap;
 
@@ -14,6 +15,9 @@ pub(crate) struct Instruction {
 /// Numbers of the kernel's helpers (include/uapi/linux/bpf.h).
 const HELPER_MAP_LOOKUP: i32 = 1;
 const HELPER_SKB_LOAD_BYTES: i32 = 26;
+const HELPER_REDIRECT_MAP: i32 = 51;
+const HELPER_XDP_LENGTH: i32 = 188;
+const HELPER_XDP_LOAD_BYTES: i32 = 189;
 
 const _: () = assert!(size_of::<Instruction>() == 8);
 
@@ -105,9 +109,20 @@ const SOURCE_REGISTER: u8 = 0x08;
 const BYTE_SWAP_TO_BIG_ENDIAN: u8 = 0xdc;
 const PSEUDO_MAP_FD: u8 = 1;
 
+/// What the context of a program stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Context {
+    /// A packet of the kernel's network stack (`struct __sk_buff`).
+    #[default]
+    Stack,
+    /// A frame of a device's driver (`struct xdp_md`, Linux 5.18).
+    Driver,
+}
+
 /// A program under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
+    context: Context,
     code: Vec<Instruction>,
     labels: usize,
     placed: HashMap<Label, usize>,
@@ -115,6 +130,11 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
+    /// A program for XDP.
+    pub(crate) fn for_xdp() -> Self {
+        Self { context: Context::Driver, ..Self::default() }
+    }
+
     /// A new label, not placed yet.
     pub(crate) fn label(&mut self) -> Label {
         self.labels += 1;
@@ -222,14 +242,31 @@ impl Assembler {
     }
 
     /// R0 = 0 when `length` bytes of the packet behind the context in R6, from the offset in R7 on, were
-    /// copied to the stack at `to`. Both types of program have this, wherever the packet lies.
+    /// copied to the stack at `to`. All types of program have this, wherever the packet lies.
     pub(crate) fn load_bytes(&mut self, to: i16, length: i32) {
         self.alu_reg(Alu::Move, Reg::R1, Reg::R6);
         self.alu_reg(Alu::Move, Reg::R2, Reg::R7);
         self.alu_reg(Alu::Move, Reg::R3, Reg::R10);
         self.alu(Alu::Add, Reg::R3, i32::from(to));
         self.alu(Alu::Move, Reg::R4, length);
-        self.call(HELPER_SKB_LOAD_BYTES);
+        self.call(match self.context {
+            Context::Stack => HELPER_SKB_LOAD_BYTES,
+            Context::Driver => HELPER_XDP_LOAD_BYTES,
+        });
+    }
+
+    /// R0 = the length of the frame behind the context of XDP in R6.
+    pub(crate) fn xdp_length(&mut self) {
+        self.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+        self.call(HELPER_XDP_LENGTH);
+    }
+
+    /// R0 = `XDP_REDIRECT` when the frame will go to what the map has at the index in R2, else
+    /// `otherwise`.
+    pub(crate) fn redirect_map(&mut self, map: i32, otherwise: i32) {
+        self.load_map(Reg::R1, map);
+        self.alu(Alu::Move, Reg::R3, otherwise);
+        self.call(HELPER_REDIRECT_MAP);
     }
 
     /// The same from the offset in `from`, or on to `otherwise`.

@@ -59,9 +59,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fairway_types::PortRange;
 
-use self::asm::Instruction;
-pub(crate) use self::program::Frames;
-use self::program::{Answer, MapFds, assemble, value};
+use self::asm::{AssemblyError, Instruction};
+use self::program::{Answer, MapFds, assemble, assemble_redirect, value};
+pub(crate) use self::program::{Frames, Redirect};
 pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
 use crate::error::{Context, OpenError};
@@ -204,14 +204,8 @@ impl Classifier {
         let tags = Map::hash("fw_tags", TAG_ENTRIES).context("create the classifier's maps")?;
         let host_ports =
             Map::hash("fw_host_ports", HOST_PORT_ENTRIES).context("create the classifier's maps")?;
-        let maps = MapFds {
-            local: local.fd(),
-            peers: peers.fd(),
-            counters: counters.fd(),
-            tags: tags.fd(),
-            host_ports: host_ports.fd(),
-            offload: offload.as_ref().map(|kernel| kernel.fds()),
-        };
+        let offload_fds = offload.as_ref().map(|kernel| kernel.fds());
+        let maps = MapFds { offload: offload_fds, ..map_fds(&local, &peers, &counters, &tags, &host_ports) };
         let pair = |frames| -> Result<Pair, OpenError> {
             let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop)?;
             let filter = load_program(ProgramKind::SocketFilter, maps, frames, Answer::Accept)?;
@@ -335,6 +329,13 @@ impl Classifier {
         Ok(())
     }
 
+    /// The program for XDP on one device. What it takes counts like the rest.
+    pub(crate) fn redirect(&self, redirect: Redirect) -> Result<Program, OpenError> {
+        let Self { local, peers, counters, tags, host_ports, .. } = self;
+        let maps = map_fds(local, peers, counters, tags, host_ports);
+        load(ProgramKind::Xdp, "fairway_xdp", assemble_redirect(maps, redirect))
+    }
+
     /// The program for tc.
     #[cfg(test)]
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
@@ -385,12 +386,36 @@ fn load_program(
     frames: Frames,
     answer: Answer,
 ) -> Result<Program, OpenError> {
-    let code: Vec<Instruction> = assemble(maps, frames, answer).map_err(|error| OpenError::Classifier {
+    load(kind, frames.program(), assemble(maps, frames, answer))
+}
+
+fn load(
+    kind: ProgramKind,
+    name: &str,
+    code: Result<Vec<Instruction>, AssemblyError>,
+) -> Result<Program, OpenError> {
+    let code = code.map_err(|error| OpenError::Classifier {
         source: io::Error::new(io::ErrorKind::InvalidData, error),
         log: String::new(),
     })?;
-    Program::load(kind, frames.program(), &code)
-        .map_err(|(source, log)| OpenError::Classifier { source, log })
+    Program::load(kind, name, &code).map_err(|(source, log)| OpenError::Classifier { source, log })
+}
+
+fn map_fds(
+    local: &Map<16, { value::SIZE }>,
+    peers: &Map<16, 4>,
+    counters: &Map<4, 8>,
+    tags: &Map<8, 4>,
+    host_ports: &Map<4, 4>,
+) -> MapFds {
+    MapFds {
+        local: local.fd(),
+        peers: peers.fd(),
+        counters: counters.fd(),
+        tags: tags.fd(),
+        host_ports: host_ports.fd(),
+        offload: None,
+    }
 }
 
 fn host_port_key((protocol, port): (u8, u16)) -> [u8; 4] {

@@ -1,8 +1,12 @@
 //! The table as an eBPF program, with the meaning of [`super::rule::classify`].
 //!
 //! R6 is the context, R7 the offset of the header under inspection from the start of the frame, R8
-//! the protocol. Everything is read with `bpf_skb_load_bytes`, which both program types have.
+//! the protocol. Everything is read with `bpf_skb_load_bytes`, which both program types have, or with
+//! `bpf_xdp_load_bytes`.
 
+mod xdp;
+
+pub(crate) use self::xdp::{Redirect, assemble_redirect};
 use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
 use crate::offload;
@@ -119,6 +123,7 @@ pub(crate) fn assemble(
         }
         Frames::Tagged => builder.tagged_link_layer(),
     }
+    builder.asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
     builder.network_layer();
     builder.finish(answer);
     builder.asm.finish()
@@ -206,10 +211,10 @@ impl Builder {
         self.asm.place(network);
     }
 
+    /// Decides by the network header, whose protocol in network order is in R7.
     fn network_layer(&mut self) {
         let (ipv4, ipv6) = (self.asm.label(), self.asm.label());
         let asm = &mut self.asm;
-        asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
         asm.jump_if(Reg::R7, When::Equal, i32::from(0x0800u16.to_be()), ipv4);
         asm.jump_if(Reg::R7, When::Equal, i32::from(0x86ddu16.to_be()), ipv6);
         asm.jump(self.rules[Rule::NotIp as usize]);
@@ -538,8 +543,13 @@ impl Builder {
 
     /// Counts the rule in R7.
     fn count(&mut self) {
-        let done = self.asm.label();
         self.asm.store(Size::Word, Reg::R10, stack::COUNTER, Reg::R7);
+        self.count_stored();
+    }
+
+    /// Counts the rule on the stack.
+    fn count_stored(&mut self) {
+        let done = self.asm.label();
         self.asm.lookup(self.maps.counters, stack::COUNTER);
         self.asm.jump_if(Reg::R0, When::Equal, 0, done);
         self.asm.load(Size::Double, Reg::R1, Reg::R0, 0);

@@ -160,13 +160,25 @@ pub(crate) enum Report {
 
 /// A message with its sequence number; `None` for what this program has no use for.
 pub(crate) fn reports(datagram: &[u8]) -> impl Iterator<Item = (u32, Option<Report>)> + '_ {
+    split(datagram).map_while(|(header, message)| {
+        Some((u32_at(header, 8)?, report(u16_at(header, 4)?, u16_at(header, 6)?, message)))
+    })
+}
+
+/// Messages of another family, each with its type.
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    split(datagram).map_while(|(header, message)| Some((u16_at(header, 4)?, message)))
+}
+
+/// The messages of a datagram, header and content.
+fn split(datagram: &[u8]) -> impl Iterator<Item = (&[u8; 16], &[u8])> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<16>()?;
         let length = u32_at(header, 0)? as usize;
         let message = rest.get(16..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u32_at(header, 8)?, report(u16_at(header, 4)?, u16_at(header, 6)?, message)))
+        Some((header, message))
     })
 }
 
@@ -186,8 +198,12 @@ fn report(kind: u16, flags: u16, message: &[u8]) -> Option<Report> {
     })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -195,7 +211,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// The attributes after a family header.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(rest, 0)?);

@@ -1,9 +1,12 @@
 //! The kernel's view of devices, addresses, routes and neighbours, kept live over rtnetlink.
 
+mod device;
 pub(crate) mod message;
 mod requests;
 mod state;
 
+pub(crate) use self::device::has_zero_copy;
+pub(crate) use self::message::Link;
 pub(crate) use self::requests::{Requests, install_filter, remove_filter};
 pub(crate) use self::state::{Change, Place, State, is_own};
 

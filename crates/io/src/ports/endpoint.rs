@@ -8,19 +8,21 @@ use fairway_types::packet::TAILROOM;
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, DropReason, IpNet, Slot};
 
+use super::BESIDE;
 use super::group::Group;
 use super::tagged::Trunk;
 use super::tap::Tap;
+use super::xdp::Xdp;
 use crate::capture::Direction;
 use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
 use crate::netlink::Place;
-use crate::spec::{PortSpec, PortStatistics};
+use crate::spec::{IoMethod, PortSpec, PortStatistics};
 use crate::sys::packet::{Arrival, BATCH, HEADER, Header, Outgoing, Socket};
 use crate::sys::poll::Poller;
 use crate::sys::tun::Device;
 
 /// How often a send is tried again when the kernel has no room.
-const SEND_RETRIES: u32 = 3;
+pub(super) const SEND_RETRIES: u32 = 3;
 /// How many errors of a socket one call to receive gets over.
 const RECEIVE_ERRORS: u32 = 16;
 
@@ -45,13 +47,35 @@ impl Link {
         }
     }
 
-    /// What is waited for.
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    /// What is waited for, and how it is told from the others of the interface.
+    fn descriptors(&self) -> Vec<(BorrowedFd<'_>, u64)> {
         match self {
-            Self::Ethernet(group, worker) => group.seat(*worker).map(Socket::fd),
+            Self::Ethernet(group, worker) => {
+                let beside = if group.xdp().is_some() { BESIDE } else { 0 };
+                let xdp = group.xdp().into_iter().flat_map(|xdp| xdp.descriptors(*worker));
+                let socket = group.seat(*worker).map(|socket| (socket.fd(), beside));
+                xdp.map(|fd| (fd, 0)).chain(socket).collect()
+            }
             // It is waited for once, whatever shares it.
-            Self::Tagged(..) => None,
-            Self::Host(device) => Some(device.fd()),
+            Self::Tagged(..) => Vec::new(),
+            Self::Host(device) => vec![(device.fd(), 0)],
+        }
+    }
+
+    /// The AF_XDP sockets, and this worker's number there.
+    pub(super) fn xdp(&self) -> Option<(&Xdp, WorkerId)> {
+        match self {
+            Self::Ethernet(group, worker) => group.xdp().map(|xdp| (xdp, *worker)),
+            Self::Tagged(..) | Self::Host(_) => None,
+        }
+    }
+
+    /// How frames are exchanged with the kernel.
+    pub(super) fn method(&self) -> IoMethod {
+        match self {
+            Self::Ethernet(group, _) => group.xdp().map_or(IoMethod::Packet, Xdp::method),
+            Self::Tagged(..) => IoMethod::Packet,
+            Self::Host(_) => IoMethod::Tun,
         }
     }
 
@@ -81,8 +105,8 @@ impl Endpoint {
     /// A link to the device with the number `index`. What can be received is reported as `token` if
     /// this worker `reads`.
     pub(super) fn new(index: u32, token: u64, link: Link, poller: &Poller, reads: bool) -> io::Result<Self> {
-        if let Some(descriptor) = link.descriptor().filter(|_| reads) {
-            poller.add(descriptor, token)?;
+        for (descriptor, which) in link.descriptors().into_iter().filter(|_| reads) {
+            poller.add(descriptor, token | which)?;
         }
         Ok(Self { device: index, index, token, link, poller: poller.clone() })
     }
@@ -110,7 +134,7 @@ impl Endpoint {
 impl Drop for Endpoint {
     fn drop(&mut self) {
         // Other workers may keep the descriptor open.
-        if let Some(descriptor) = self.link.descriptor() {
+        for (descriptor, _) in self.link.descriptors() {
             self.poller.remove(descriptor);
         }
     }
@@ -124,6 +148,8 @@ pub(super) struct Port {
     pub(super) statistics: PortStatistics,
     /// May have packets to receive.
     pub(super) ready: bool,
+    /// Beside AF_XDP sockets, the packet socket may have some.
+    pub(super) beside: bool,
     pub(super) up: bool,
     pub(super) device: String,
     pub(super) mtu: u16,
@@ -140,6 +166,7 @@ impl Port {
             endpoint: None,
             statistics: PortStatistics::default(),
             ready: false,
+            beside: false,
             up: false,
             mtu: 0,
             mac: [0; 6],
@@ -161,6 +188,13 @@ impl Port {
         match &endpoint.link {
             Link::Ethernet(group, worker) => {
                 let Some(socket) = group.seat(*worker) else { return 0 };
+                let xdp =
+                    group.xdp().map(|xdp| xdp.receive(*worker, batch, &self.spec, &mut self.statistics, tap));
+                let (received, waiting) = xdp.unwrap_or((0, false));
+                if group.xdp().is_some() && !self.beside {
+                    self.ready = waiting;
+                    return received;
+                }
                 let room = batch.room().min(BATCH);
                 let first = batch.len();
                 for _ in 0..room {
@@ -169,8 +203,9 @@ impl Port {
                 let slots = batch.received_mut().get_mut(first..).unwrap_or_default();
                 let (kept, more) = receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
                 (kept..room).for_each(|_| batch.unreceive());
-                self.ready = more;
-                kept
+                self.ready = more || waiting;
+                self.beside = more;
+                received + kept
             }
             Link::Host(device) => {
                 let first = batch.len();
@@ -188,42 +223,69 @@ impl Port {
     }
 
     /// Sends frames of an Ethernet interface in order, and calls `failed` for each that can't be sent.
-    pub(super) fn send_frames(&self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, DropReason)) {
-        let Some(socket) = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.socket()) else {
+    pub(super) fn send_frames(&mut self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, DropReason)) {
+        let Some(link) = self.endpoint.as_ref().map(|endpoint| &endpoint.link) else {
             (0..frames.len()).for_each(|at| failed(at, DropReason::InterfaceDown));
             return;
         };
-        let (mut at, mut retries) = (0, 0);
-        while let Some(rest) = frames.get(at..).filter(|rest| !rest.is_empty()) {
-            let error = match socket.send(rest) {
-                Ok(sent) if sent > 0 => {
-                    at += sent;
-                    retries = 0;
-                    continue;
-                }
-                Ok(_) => io::ErrorKind::WriteZero.into(),
-                Err(error) => error,
-            };
-            match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                Some(libc::EAGAIN | libc::ENOBUFS) if retries < SEND_RETRIES => {
-                    retries += 1;
-                    socket.wait_writable();
-                }
-                _ => {
-                    failed(at, send_failure(&error));
-                    at += 1;
-                    retries = 0;
-                }
+        let Some((xdp, worker)) = link.xdp() else {
+            send_on(link.socket(), frames, failed);
+            return;
+        };
+        let mut done = 0;
+        for run in frames.chunk_by(|one, next| xdp.takes(one) == xdp.takes(next)) {
+            let failed = |at, reason| failed(done + at, reason);
+            if run.first().is_some_and(|frame| xdp.takes(frame)) {
+                // What the device has no room for now is tried again soon.
+                self.ready |= xdp.send(worker, run, failed) && self.up;
+            } else {
+                send_on(link.socket(), run, failed);
             }
+            done += run.len();
         }
     }
 
     /// Takes over how many frames found no room in the socket.
     pub(super) fn count_overruns(&mut self) {
-        if let Some(socket) = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.socket()) {
+        let Some(link) = self.endpoint.as_ref().map(|endpoint| &endpoint.link) else { return };
+        if let Some((xdp, worker)) = link.xdp() {
+            self.statistics.rx_overruns += xdp.overruns(worker);
+        }
+        if let Some(socket) = link.socket() {
             // Of a trunk, the first to ask is told: whose tag a lost frame had, nobody knows.
             self.statistics.rx_overruns += u64::from(socket.overruns().unwrap_or(0));
+        }
+    }
+}
+
+/// Sends frames over a packet socket in order, and calls `failed` for each that can't be sent.
+fn send_on(socket: Option<&Socket>, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, DropReason)) {
+    let Some(socket) = socket else {
+        (0..frames.len()).for_each(|at| failed(at, DropReason::InterfaceDown));
+        return;
+    };
+    let (mut at, mut retries) = (0, 0);
+    while let Some(rest) = frames.get(at..).filter(|rest| !rest.is_empty()) {
+        let error = match socket.send(rest) {
+            Ok(sent) if sent > 0 => {
+                at += sent;
+                retries = 0;
+                continue;
+            }
+            Ok(_) => io::ErrorKind::WriteZero.into(),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EAGAIN | libc::ENOBUFS) if retries < SEND_RETRIES => {
+                retries += 1;
+                socket.wait_writable();
+            }
+            _ => {
+                failed(at, send_failure(&error));
+                at += 1;
+                retries = 0;
+            }
         }
     }
 }

@@ -157,6 +157,9 @@ fn observe(port: &mut Port, state: &State) -> Vec<PortEvent> {
     if let Some(link) = link {
         port.mac = if link.ethernet { link.mac } else { [0; 6] };
         port.device.clone_from(&link.name);
+        if let Some((xdp, _)) = port.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp()) {
+            xdp.follow(link);
+        }
     }
     events
 }

@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use fairway_types::steering::{CLASSES, WorkerId};
 
 use super::tagged::Links;
+use super::xdp::{self, Wanted, Xdp};
 use crate::classifier::{Attachment, Classifier, Frames};
 use crate::error::{Context, OpenError};
 use crate::guard::Claim;
+use crate::netlink;
 use crate::spec::PortSpec;
 use crate::steering::{Exceptions, Steering, TAG_SHIFT, Token};
 use crate::sys::packet::Socket;
@@ -94,8 +96,15 @@ impl Shared {
     /// The group of the device of `spec`, whose number is `index`: the one that another worker sits in,
     /// or a new one.
     ///
-    /// For `frames` with tags it is that of all tags of the device.
-    pub(super) fn group(&self, spec: &PortSpec, index: u32, frames: Frames) -> Result<Arc<Group>, OpenError> {
+    /// For `frames` with tags it is that of all tags of the device. With what is known of the `device`,
+    /// AF_XDP is looked into.
+    pub(super) fn group(
+        &self,
+        spec: &PortSpec,
+        index: u32,
+        frames: Frames,
+        device: Option<&netlink::Link>,
+    ) -> Result<Arc<Group>, OpenError> {
         let token = match frames {
             Frames::Untagged => self.token(spec),
             Frames::Tagged => self.device_token(&spec.device),
@@ -107,7 +116,13 @@ impl Shared {
         if let Some(group) = present.filter(|group| group.serves(index)) {
             return Ok(group);
         }
-        let group = Arc::new(self.open_group(spec, index, token, frames)?);
+        let mut group = self.open_group(spec, index, token, frames)?;
+        if let Some(device) = device {
+            let steering = self.exceptions.as_ref().map(|exceptions| exceptions.parameters(token, false));
+            let wanted = Wanted { classifier: &self.classifier, device, steering, workers: self.workers };
+            group.xdp = xdp::choose(spec, &wanted);
+        }
+        let group = Arc::new(group);
         registry.groups.insert(key, Arc::downgrade(&group));
         Ok(group)
     }
@@ -131,7 +146,7 @@ impl Shared {
                 Socket::open_group(index, filter, program.fd(), self.workers, tags).on(&spec.name, OPEN)?
             }
         };
-        Ok(Group { index, attachment: Some(attachment), sockets, stays: AtomicBool::new(false) })
+        Ok(Group { index, xdp: None, attachment: Some(attachment), sockets, stays: AtomicBool::new(false) })
     }
 
     /// Lets other workers send to a TUN device.
@@ -152,6 +167,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Group {
     index: u32,
+    // Dropped first: what no AF_XDP socket takes any more, the packet sockets and the classifier do.
+    xdp: Option<Xdp>,
     // Dropped before the sockets: the kernel has the traffic again before they close.
     attachment: Option<Attachment>,
     sockets: Vec<Socket>,
@@ -162,6 +179,11 @@ impl Group {
     /// The socket of a worker.
     pub(super) fn seat(&self, worker: WorkerId) -> Option<&Socket> {
         self.sockets.get(worker.index())
+    }
+
+    /// The AF_XDP sockets, if there are any.
+    pub(super) fn xdp(&self) -> Option<&Xdp> {
+        self.xdp.as_ref()
     }
 
     /// Whether the sockets are still bound to the device with this number. They are not when the device

@@ -17,6 +17,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod xdp;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -50,6 +51,9 @@ use crate::sys::tun;
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_KERNEL: u64 = 1;
 const FIRST_TOKEN: u64 = 2;
+/// Tokens of interfaces are even; with this they stand for the packet socket beside AF_XDP sockets.
+const BESIDE: u64 = 1;
+const NEXT_TOKEN: u64 = 2;
 
 /// All interfaces of one worker.
 ///
@@ -247,9 +251,11 @@ impl Ports {
             }
             TOKEN_KERNEL => ready.events = true,
             _ => {
-                let has = |port: &&mut Port| port.endpoint.as_ref().is_some_and(|e| e.token == token);
+                let has =
+                    |port: &&mut Port| port.endpoint.as_ref().is_some_and(|e| e.token == token & !BESIDE);
                 if let Some(port) = ports.iter_mut().find(has) {
                     port.ready = true;
+                    port.beside |= token & BESIDE != 0;
                     ready.packets = true;
                 }
             }
@@ -348,6 +354,7 @@ impl Ports {
             device: port.device.clone(),
             kind: port.spec.kind,
             tagged: port.tag().is_some(),
+            io: port.endpoint.as_ref().map(|endpoint| endpoint.link.method()),
             up: port.up,
             mtu: port.mtu,
             mac: port.mac,

@@ -9,8 +9,8 @@ use fairway_types::PortRange;
 use fairway_types::steering::WorkerId;
 use tracing::{debug, info, warn};
 
-use super::Ports;
 use super::endpoint::{Endpoint, Link, Port};
+use super::{NEXT_TOKEN, Ports};
 use crate::classifier::{Frames, Tables};
 use crate::ephemeral::{EphemeralPorts, warn_of_bound_sockets};
 use crate::error::{Context, OpenError};
@@ -102,7 +102,7 @@ impl Ports {
         let mut port = Port::new(spec.clone());
         if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
             port.endpoint = before.endpoint.take();
-            port.ready = before.ready;
+            (port.ready, port.beside) = (before.ready, before.beside);
             match port.endpoint.as_ref() {
                 Some(&Endpoint { index, link: Link::Tagged(..), .. }) => {
                     self.watch.state_mut().set_own_addresses(index, &spec.addresses);
@@ -140,12 +140,13 @@ impl Ports {
                 if let Some(tag) = place.tag {
                     return self.open_tagged(spec, place.device, tag).map(Some);
                 }
-                let group = self.shared.group(spec, place.device, Frames::Untagged)?;
+                let device = self.watch.state().link(place.device);
+                let group = self.shared.group(spec, place.device, Frames::Untagged, device)?;
                 (place.device, Link::Ethernet(group, self.worker))
             }
         };
         let token = self.next_token;
-        self.next_token += 1;
+        self.next_token += NEXT_TOKEN;
         let reads = spec.kind == PortKind::Ethernet || self.leads();
         let endpoint =
             Endpoint::new(index, token, link, &self.poller, reads).on(&spec.name, "wait for packets")?;

@@ -19,10 +19,10 @@ use fairway_wire::ndp;
 use fairway_wire::{arp, checksum, protocol};
 use tracing::info;
 
-use super::Ports;
 use super::endpoint::{Endpoint, Link, Port, finish_frame, receive_some};
 use super::group::Group;
 use super::tap::Tap;
+use super::{NEXT_TOKEN, Ports};
 use crate::capture::Direction;
 use crate::classifier::Frames;
 use crate::error::{Context, OpenError};
@@ -216,9 +216,9 @@ impl Ports {
     }
 
     fn open_trunk(&mut self, spec: &PortSpec, device: u32) -> Result<Arc<Trunk>, OpenError> {
-        let group = self.shared.group(spec, device, Frames::Tagged)?;
+        let group = self.shared.group(spec, device, Frames::Tagged, None)?;
         let token = self.next_token;
-        self.next_token += 1;
+        self.next_token += NEXT_TOKEN;
         let trunk = Trunk { device, token, group, worker: self.worker, poller: self.poller.clone() };
         if let Some(socket) = trunk.socket() {
             self.poller.add(socket.fd(), token).on(&spec.name, "wait for packets")?;

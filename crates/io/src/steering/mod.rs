@@ -33,7 +33,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fairway_types::steering::WorkerId;
 use fairway_types::{InterfaceId, Tuple};
 
-use self::program::{Parameters, assemble};
+use self::program::assemble;
+pub(crate) use self::program::{Parameters, STACK_BYTES, inline};
 pub use self::reference::{tuple_of, worker_of};
 use crate::classifier;
 use crate::error::{Context, OpenError};
@@ -86,13 +87,17 @@ impl Exceptions {
 
     /// The program for the device and tag behind a token, or for all `tags` of the device.
     pub(crate) fn program(&self, token: Token, tags: bool) -> Result<Program, OpenError> {
-        let parameters = Parameters { exceptions: self.map.fd(), token, tags, workers: self.workers };
-        let code = assemble(parameters).map_err(|error| OpenError::Steering {
+        let code = assemble(self.parameters(token, tags)).map_err(|error| OpenError::Steering {
             source: io::Error::new(io::ErrorKind::InvalidData, error),
             log: String::new(),
         })?;
         Program::load(ProgramKind::SocketFilter, "fw_steering", &code)
             .map_err(|(source, log)| OpenError::Steering { source, log })
+    }
+
+    /// What a program for the device and tag behind a token, or for all `tags` of the device, is made of.
+    pub(crate) fn parameters(&self, token: Token, tags: bool) -> Parameters {
+        Parameters { exceptions: self.map.fd(), token, tags, workers: self.workers }
     }
 
     fn place(&self, key: &[u8; key::SIZE], worker: WorkerId) -> Result<(), SteeringError> {

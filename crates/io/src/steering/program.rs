@@ -1,7 +1,7 @@
 //! Steering as an eBPF program, with the meaning of [`super::reference`].
 //!
 //! The program runs for a fanout group, which sees packets from their network header on, tags taken
-//! off. R6 is the context, R7 the offset of the header under inspection from there, R8 the protocol.
+//! off; inside the program for XDP it goes on where the classifier ends. R6 is the context, R7 the offset of the header under inspection from there, R8 the protocol.
 //! It returns the number of a worker.
 
 use fairway_types::Protocol;
@@ -21,6 +21,9 @@ mod stack {
     /// The start of a transport or extension header: 8 bytes.
     pub(super) const SMALL: i16 = -96;
 }
+
+/// How much of the stack this takes.
+pub(crate) const STACK_BYTES: i16 = -stack::SMALL;
 
 const fn field(offset: usize) -> i16 {
     stack::KEY + offset as i16
@@ -68,22 +71,48 @@ struct Builder {
     quoted: Label,
     /// The key is complete.
     decide: Label,
+    /// Where the answer is wanted in R0; `None` to return it.
+    answer: Option<Label>,
 }
 
 /// Assembles the program.
 pub(crate) fn assemble(parameters: Parameters) -> Result<Vec<Instruction>, AssemblyError> {
     let mut asm = Assembler::default();
-    let (first, quoted, decide) = (asm.label(), asm.label(), asm.label());
-    let mut builder = Builder { asm, parameters, first, quoted, decide };
-    builder.begin();
-    builder.packet(ARRIVED);
-    builder.asm.place(quoted);
-    builder.packet(QUOTED);
-    builder.decide();
-    builder.asm.finish()
+    asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    asm.alu(Alu::Move, Reg::R7, 0);
+    Builder::new(asm, parameters, None).build().finish()
+}
+
+/// Goes on with the same inside another program, which has the context in R6 and the offset of the
+/// network header in R7. It comes to `answer` with the worker in R0; the other registers are lost, and the
+/// stack from [`STACK_BYTES`] up.
+pub(crate) fn inline(asm: Assembler, parameters: Parameters, answer: Label) -> Assembler {
+    Builder::new(asm, parameters, Some(answer)).build()
 }
 
 impl Builder {
+    fn new(mut asm: Assembler, parameters: Parameters, answer: Option<Label>) -> Self {
+        let (first, quoted, decide) = (asm.label(), asm.label(), asm.label());
+        Self { asm, parameters, first, quoted, decide, answer }
+    }
+
+    fn build(mut self) -> Assembler {
+        self.begin();
+        self.packet(ARRIVED);
+        self.asm.place(self.quoted);
+        self.packet(QUOTED);
+        self.decide();
+        self.asm
+    }
+
+    /// Gives the worker in R0 to whoever asked.
+    fn answer(&mut self) {
+        match self.answer {
+            Some(answer) => self.asm.jump(answer),
+            None => self.asm.exit(),
+        }
+    }
+
     /// Copies `length` bytes at R7 to `to`; without them, there is nothing to steer by.
     fn load_bytes(&mut self, to: i16, length: i32) {
         self.asm.load_bytes_or(to, length, self.first);
@@ -95,8 +124,6 @@ impl Builder {
     }
 
     fn begin(&mut self) {
-        self.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
-        self.asm.alu(Alu::Move, Reg::R7, 0);
         self.asm.store_immediate(Size::Word, Reg::R10, PROTOCOL, 0);
         let token = self.parameters.token as i32;
         if self.parameters.tags {
@@ -258,7 +285,7 @@ impl Builder {
         let none = self.asm.label();
         self.asm.jump_if(Reg::R0, When::Equal, 0, none);
         self.asm.load(Size::Word, Reg::R0, Reg::R0, 0);
-        self.asm.exit();
+        self.answer();
         self.asm.place(none);
         let class = self.asm.label();
         self.asm.number16(LOCAL_PORT);
@@ -267,10 +294,10 @@ impl Builder {
         self.asm.place(class);
         self.class();
         self.asm.alu(Alu::Modulo, Reg::R0, i32::from(self.parameters.workers));
-        self.asm.exit();
+        self.answer();
         self.asm.place(self.first);
         self.asm.alu(Alu::Move, Reg::R0, 0);
-        self.asm.exit();
+        self.answer();
     }
 
     /// R0 = [`fairway_types::steering::class`]; the local port is in R1.

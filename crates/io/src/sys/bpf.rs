@@ -23,13 +23,16 @@ const PROG_DETACH: libc::c_long = 9;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+const LINK_CREATE: libc::c_long = 28;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const MAP_TYPE_XSKMAP: u32 = 17;
 const MMAPABLE: u32 = 1 << 10;
 const NO_PREALLOC: u32 = 1;
 const TCX_INGRESS: u32 = 46;
+const XDP: u32 = 37;
 const REPLACE: u32 = 1 << 2;
 const NO_EXIST: u64 = 1;
 /// Programs looked at on one device.
@@ -43,6 +46,8 @@ pub(crate) enum ProgramKind {
     SocketFilter,
     /// `BPF_PROG_TYPE_SCHED_CLS`.
     SchedCls,
+    /// `BPF_PROG_TYPE_XDP`.
+    Xdp,
 }
 
 #[repr(C)]
@@ -142,6 +147,16 @@ const _: () = assert!(size_of::<ProgQuery>() == 64);
 
 #[repr(C)]
 #[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+const _: () = assert!(size_of::<LinkCreate>() == 16);
+
+#[repr(C)]
+#[derive(Default)]
 struct FdById {
     id: u32,
     next_id: u32,
@@ -224,6 +239,16 @@ impl<const K: usize, const V: usize> Map<K, V> {
         Self::create(MAP_TYPE_ARRAY, name, entries, MMAPABLE)
     }
 
+    /// An array; keys are four bytes, and all values zero at first.
+    pub(crate) fn array(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_ARRAY, name, entries, 0)
+    }
+
+    /// An array of AF_XDP sockets; keys and values are four bytes.
+    pub(crate) fn xdp_sockets(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_XSKMAP, name, entries, 0)
+    }
+
     fn create(map_type: u32, name: &str, max_entries: u32, map_flags: u32) -> io::Result<Self> {
         let mut attributes = MapCreate {
             map_type,
@@ -294,6 +319,21 @@ pub(crate) fn possible_cpus() -> usize {
     highest.map_or(8192, |last| last + 1)
 }
 
+/// Where a program for XDP runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum XdpPlace {
+    /// In the driver, before the kernel makes a packet of the frame.
+    Driver,
+    /// At the entrance of the network stack, for drivers that can't.
+    Stack,
+}
+
+/// A program at work on a device; dropping this takes it off.
+#[derive(Debug)]
+pub(crate) struct XdpAttachment {
+    _link: OwnedFd,
+}
+
 /// A loaded program.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -312,6 +352,7 @@ impl Program {
             prog_type: match kind {
                 ProgramKind::SocketFilter => 1,
                 ProgramKind::SchedCls => 3,
+                ProgramKind::Xdp => 6,
             },
             insn_cnt: code.len() as u32,
             insns: code.as_ptr() as u64,
@@ -335,6 +376,21 @@ impl Program {
         log.truncate(end);
         let text = String::from_utf8_lossy(&log).into_owned();
         Err((first, text))
+    }
+
+    /// Attaches to XDP of a device (Linux 5.9), in its driver or in front of the network stack. It goes
+    /// with what this returns, and so with this process, however it ends.
+    pub(crate) fn attach_xdp(&self, ifindex: u32, place: XdpPlace) -> io::Result<XdpAttachment> {
+        let mut attributes = LinkCreate {
+            prog_fd: raw(&self.fd),
+            target_ifindex: ifindex,
+            attach_type: XDP,
+            flags: match place {
+                XdpPlace::Stack => 1 << 1,
+                XdpPlace::Driver => 1 << 2,
+            },
+        };
+        bpf(LINK_CREATE, &mut attributes).map(|fd| XdpAttachment { _link: owned(fd) })
     }
 
     /// Attaches to the tcx ingress of a device (Linux 6.6), in the place of `old` if there is one: no

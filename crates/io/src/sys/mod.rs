@@ -5,6 +5,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod caps;
+pub(crate) mod ethtool;
 pub(crate) mod netlink;
 pub(crate) mod packet;
 pub(crate) mod poll;
@@ -13,6 +14,7 @@ pub mod rights;
 pub(crate) mod seccomp;
 pub(crate) mod shared;
 pub(crate) mod tun;
+pub(crate) mod xdp;
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A NETLINK_ROUTE socket: datagrams to and from the kernel.
+//! Netlink sockets: datagrams to and from the kernel.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -20,7 +20,16 @@ pub(crate) struct Socket {
 impl Socket {
     /// A socket for requests; reads wait for at most a few seconds.
     pub(crate) fn for_requests() -> io::Result<Self> {
-        let socket = Self::open(0)?;
+        Self::asking(libc::NETLINK_ROUTE)
+    }
+
+    /// The same for generic netlink.
+    pub(crate) fn for_generic_requests() -> io::Result<Self> {
+        Self::asking(libc::NETLINK_GENERIC)
+    }
+
+    fn asking(family: libc::c_int) -> io::Result<Self> {
+        let socket = Self::open(family, 0)?;
         let limit = Duration::from_secs(5);
         let value = libc::timeval { tv_sec: limit.as_secs() as libc::time_t, tv_usec: 0 };
         socket.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)?;
@@ -29,7 +38,7 @@ impl Socket {
 
     /// A socket that is told of changes in `groups` and never waits.
     pub(crate) fn for_changes(groups: &[libc::c_uint]) -> io::Result<Self> {
-        let socket = Self::open(libc::SOCK_NONBLOCK)?;
+        let socket = Self::open(libc::NETLINK_ROUTE, libc::SOCK_NONBLOCK)?;
         // A socket without an address of its own would miss what the kernel reports.
         socket.bind()?;
         for group in groups {
@@ -38,10 +47,10 @@ impl Socket {
         Ok(socket)
     }
 
-    fn open(flags: libc::c_int) -> io::Result<Self> {
+    fn open(family: libc::c_int, flags: libc::c_int) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags;
         // SAFETY: no memory is passed.
-        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, family) })?;
         // SAFETY: the kernel has just returned this descriptor; nobody else owns it.
         let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
         if socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &QUEUE).is_err() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fairway_types::{Batch, DropReason, Egress, InterfaceId, Now, PortRange, Slot, Time, Verdict};
 
 use crate::sys::{enter_namespace, is_root};
-use crate::{PortSpec, Ports, Waker};
+use crate::{IoChoice, PortSpec, Ports, Waker};
 
 pub(super) const LEFT: InterfaceId = InterfaceId(10);
 pub(super) const RIGHT: InterfaceId = InterfaceId(20);
@@ -71,7 +71,12 @@ impl Bench {
     /// Joins a host to the router: device `eth0` there, `router_device` here.
     pub(super) fn join(&self, host: &str, router_device: &str, net: u8) {
         let (host, router) = (self.namespace(host), self.namespace("r"));
-        ip(&format!("-n {router} link add {router_device} type veth peer name eth0 netns {host}"));
+        ip(&format!("-n {host} link add {router_device} type veth peer name eth0"));
+        for device in [router_device, "eth0"] {
+            // So that AF_XDP is possible: it sees no tag that is not in its frame.
+            ip(&format!("netns exec {host} ethtool -K {device} rxvlan off txvlan off"));
+        }
+        ip(&format!("-n {host} link set {router_device} netns {router}"));
         for (namespace, device, last) in [(&host, "eth0", 2), (&router, router_device, 1)] {
             ip(&format!("-n {namespace} addr add 10.77.{net}.{last}/24 dev {device}"));
             ip(&format!("-n {namespace} addr add 2001:db8:77:{net}::{last}/64 dev {device} nodad"));
@@ -126,6 +131,7 @@ impl Bench {
                 (format!("10.77.{net}.1").parse().unwrap(), PortRange::WAYPOINTS),
                 (format!("2001:db8:77:{net}::1").parse().unwrap(), PortRange::WAYPOINTS),
             ],
+            io: method(),
             ..PortSpec::ethernet(id, device, device)
         };
         vec![port(LEFT, "left", 1), port(RIGHT, "right", 2)]
@@ -155,6 +161,14 @@ impl Drop for Bench {
         for name in self.names {
             run("ip", &format!("netns del {}", self.namespace(name)));
         }
+    }
+}
+
+/// How interfaces of tests exchange frames with the kernel where a test does not say.
+fn method() -> IoChoice {
+    match std::env::var("FAIRWAY_TEST_IO").as_deref() {
+        Ok("xdp") => IoChoice::Xdp,
+        _ => IoChoice::Packet,
     }
 }
 

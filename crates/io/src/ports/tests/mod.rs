@@ -7,6 +7,7 @@ mod devices;
 mod throughput;
 mod vlans;
 mod workers;
+mod xdp;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};

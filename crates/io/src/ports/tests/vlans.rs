@@ -19,7 +19,7 @@ use crate::sys::bpf::{Program, ProgramKind};
 use crate::sys::tun::Device;
 use crate::{LinkStatistics, PortEvent, PortSpec};
 
-const TRUNK: &str = "trunk";
+pub(super) const TRUNK: &str = "trunk";
 
 /// Sends everything that comes in on to `device`, behind a tag if there is one.
 fn access(tag: Option<u16>, device: u32) -> Vec<Instruction> {

@@ -1,0 +1,125 @@
+//! The table in front of the kernel's network stack: what is Fairway's goes to AF_XDP sockets.
+//!
+//! The program stands beside those at tc and of the packet sockets and never decides more than they would:
+//! whatever it can't tell it passes on, and then they decide, and count. That is also the way of frames for
+//! which there is no socket, and of those longer than the device's MTU, which several packets were put
+//! together to.
+
+use super::{Builder, LINK_HEADER, MapFds, TAG_8021Q, stack};
+use crate::classifier::Frames;
+use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When};
+use crate::classifier::rule::Rule;
+use crate::steering;
+
+/// The offset of the number of the queue in `struct xdp_md`.
+const RX_QUEUE_INDEX: i16 = 16;
+const XDP_PASS: i32 = 2;
+const XDP_REDIRECT: i32 = 4;
+
+/// Where the frames of one device go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Redirect {
+    /// The map of sockets: that of a worker is at the queue's number times the number of workers, plus
+    /// the worker's.
+    pub(crate) sockets: i32,
+    /// The map with the device's [`Redirect::device_value`] at 0.
+    pub(crate) device: i32,
+    /// How many workers there are.
+    pub(crate) workers: u8,
+    /// Which of them gets a frame; `None` for one alone.
+    pub(crate) steering: Option<steering::Parameters>,
+}
+
+impl Redirect {
+    /// The link address of the device, and the longest frame that is taken.
+    pub(crate) fn device_value(mac: [u8; 6], longest: u16) -> [u8; 8] {
+        let [low, high] = longest.to_ne_bytes();
+        let [a, b, c, d, e, f] = mac;
+        [a, b, c, d, e, f, low, high]
+    }
+}
+
+// The classifier keeps the rule on the stack while steering decides.
+const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES);
+
+/// Assembles the program for XDP on one device.
+pub(crate) fn assemble_redirect(maps: MapFds, redirect: Redirect) -> Result<Vec<Instruction>, AssemblyError> {
+    let mut asm = Assembler::for_xdp();
+    let rules = Rule::ALL.map(|_| asm.label());
+    let (fragment, pass) = (asm.label(), asm.label());
+    let mut builder = Builder { asm, maps, frames: Frames::Untagged, rules, fragment, pass };
+    builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    builder.driver_link_layer(redirect);
+    builder.network_layer();
+    builder.redirect(redirect);
+    builder.asm.finish()
+}
+
+impl Builder {
+    /// Goes on with frames to the device's own address that are not too long, with their protocol in R7.
+    fn driver_link_layer(&mut self, redirect: Redirect) {
+        let (pass, other, tagged) = (self.pass, self.rule(Rule::NotForHost), self.rule(Rule::Tagged));
+        self.asm.store_immediate(Size::Word, Reg::R10, stack::COUNTER, 0);
+        self.asm.lookup(redirect.device, stack::COUNTER);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, pass);
+        self.asm.alu_reg(Alu::Move, Reg::R8, Reg::R0);
+        self.asm.alu(Alu::Move, Reg::R7, 0);
+        self.asm.load_bytes_or(stack::HEADER, LINK_HEADER, pass);
+        for (size, at) in [(Size::Word, 0), (Size::Half, 4)] {
+            self.asm.load(size, Reg::R1, Reg::R10, stack::HEADER + at);
+            self.asm.load(size, Reg::R2, Reg::R8, at);
+            self.asm.jump_if_reg(Reg::R1, When::NotEqual, Reg::R2, other);
+        }
+        self.asm.xdp_length();
+        self.asm.load(Size::Half, Reg::R2, Reg::R8, 6);
+        self.asm.jump_if_reg(Reg::R0, When::Above, Reg::R2, pass);
+        self.asm.load(Size::Half, Reg::R7, Reg::R10, stack::HEADER + 12);
+        self.asm.jump_if(Reg::R7, When::Equal, i32::from(TAG_8021Q.to_be()), tagged);
+    }
+
+    /// One landing place for what is the kernel's, or its as well, and one for each rule of Fairway's.
+    fn redirect(&mut self, redirect: Redirect) {
+        let taken = self.asm.label();
+        let is_taken = |rule: Rule| rule as u8 >= Rule::FIRST_TAKEN && rule != Rule::NatEcho;
+        self.asm.place(self.pass);
+        for rule in Rule::ALL.into_iter().filter(|&rule| !is_taken(rule)) {
+            self.asm.place(self.rule(rule));
+        }
+        self.asm.move32(Reg::R0, XDP_PASS);
+        self.asm.exit();
+        for rule in Rule::ALL.into_iter().filter(|&rule| is_taken(rule)) {
+            // The verifier refuses what nothing leads to.
+            if matches!(rule, Rule::TaggedLink | Rule::TaggedOwn) {
+                continue;
+            }
+            self.asm.place(self.rule(rule));
+            self.asm.store_immediate(Size::Word, Reg::R10, stack::COUNTER, rule as i32);
+            self.asm.jump(taken);
+        }
+        self.asm.place(taken);
+        self.worker(redirect);
+        self.asm.load(Size::Word, Reg::R2, Reg::R6, RX_QUEUE_INDEX);
+        self.asm.multiply32(Reg::R2, i32::from(redirect.workers));
+        self.asm.alu_reg(Alu::Add, Reg::R2, Reg::R0);
+        self.asm.redirect_map(redirect.sockets, XDP_PASS);
+        let end = self.asm.label();
+        self.asm.alu_reg(Alu::Move, Reg::R8, Reg::R0);
+        self.asm.jump_if(Reg::R0, When::NotEqual, XDP_REDIRECT, end);
+        self.count_stored();
+        self.asm.place(end);
+        self.asm.alu_reg(Alu::Move, Reg::R0, Reg::R8);
+        self.asm.exit();
+    }
+
+    /// R0 = the worker that the frame is for.
+    fn worker(&mut self, redirect: Redirect) {
+        let Some(parameters) = redirect.steering else {
+            self.asm.alu(Alu::Move, Reg::R0, 0);
+            return;
+        };
+        let chosen = self.asm.label();
+        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
+        self.asm = steering::inline(std::mem::take(&mut self.asm), parameters, chosen);
+        self.asm.place(chosen);
+    }
+}

@@ -30,6 +30,15 @@ impl Capability {
     pub const FOR_PORTS: &[Self] = &[Self::NetAdmin, Self::NetRaw, Self::Bpf];
 }
 
+/// Lets this process lock any amount of memory, for AF_XDP sockets that are opened when it is not root any
+/// more. Needs CAP_SYS_RESOURCE where there is a limit.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn lift_lock_limit() -> io::Result<()> {
+    process::no_lock_limit()
+}
+
 /// Gives up every capability but those in `keep`, for this thread and all that it starts later, and
 /// forbids programs started from here to gain any. Call it before starting threads: others keep what
 /// they have.

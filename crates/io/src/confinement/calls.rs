@@ -229,7 +229,12 @@ pub(super) fn rules(program: Program) -> Vec<Rule> {
             Rule::AllowIf(
                 libc::SYS_socket,
                 0,
-                Test::Among(&[libc::AF_NETLINK as u32, libc::AF_PACKET as u32, libc::AF_UNIX as u32]),
+                Test::Among(&[
+                    libc::AF_NETLINK as u32,
+                    libc::AF_PACKET as u32,
+                    libc::AF_XDP as u32,
+                    libc::AF_UNIX as u32,
+                ]),
             ),
             Rule::AllowIf(
                 libc::SYS_ioctl,

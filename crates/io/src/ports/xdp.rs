@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, Checksum, DropReason};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::endpoint::SEND_RETRIES;
 use super::tap::Tap;
@@ -26,7 +26,6 @@ use crate::netlink::{self, Link};
 use crate::spec::{IoChoice, IoMethod, PortSpec, PortStatistics};
 use crate::steering::Parameters;
 use crate::sys::bpf::{Map, XdpAttachment, XdpPlace};
-use crate::sys::ethtool::Features;
 use crate::sys::packet::{BATCH, Outgoing};
 use crate::sys::xdp::{Copies, Queue, QueueSize};
 
@@ -55,13 +54,11 @@ pub(super) struct Wanted<'a> {
 enum Refusal {
     #[error("its MTU of {0} bytes is longer than a frame can be")]
     TooLong(u32),
-    #[error("it takes tags out of frames, which then look untagged (ethtool -K {0} rxvlan off)")]
-    TakesTags(String),
     #[error(
-        "tags may be beside frames, which then look untagged (ethtool -K {0} rxvlan off, and txvlan off at the \
-         other end)"
+        "tags may be taken out of its frames, which then look untagged (ethtool -K {0} rxvlan off, and on a veth \
+         txvlan off at its other end)"
     )]
-    TagsBeside(String),
+    TakesTags(String),
     #[error("it joins frames before they get there (ethtool -K {0} gro off)")]
     JoinsFrames(String),
     #[error("its driver does not have it")]
@@ -130,8 +127,8 @@ impl Xdp {
     fn open(wanted: &Wanted<'_>, place: XdpPlace, copies: Copies) -> Result<Self, Refusal> {
         let Wanted { classifier, device, steering, workers } = *wanted;
         let features =
-            Features::of(&device.name).map_err(|error| Refusal::System("ask the device", error))?;
-        let frame_bytes = suitable(device, &features, place)?;
+            netlink::Features::of(device.index).map_err(|error| Refusal::System("ask the device", error))?;
+        let frame_bytes = suitable(device, features, place)?;
         let queues = features.queues.min(MOST_QUEUES);
         let maps = |error| Refusal::System("create maps", error);
         let sockets = Map::xdp_sockets("fw_xdp_sockets", queues * u32::from(workers)).map_err(maps)?;
@@ -312,16 +309,14 @@ fn write(frame: &Outgoing<'_>, bytes: &mut [u8]) {
 }
 
 /// How long frames must be for the device, which must be one whose frames say everything themselves.
-fn suitable(device: &Link, features: &Features, place: XdpPlace) -> Result<u32, Refusal> {
+fn suitable(device: &Link, features: netlink::Features, place: XdpPlace) -> Result<u32, Refusal> {
     if features.takes_tags {
-        let refusal = if features.driver == "veth" { Refusal::TagsBeside } else { Refusal::TakesTags };
-        return Err(refusal(device.name.clone()));
+        return Err(Refusal::TakesTags(device.name.clone()));
     }
-    if place == XdpPlace::Stack && features.gro {
+    if place == XdpPlace::Stack && features.joins_frames {
         return Err(Refusal::JoinsFrames(device.name.clone()));
     }
     let longest = device.mtu as usize + ETHERNET;
     let fitting = FRAME_BYTES.into_iter().find(|&bytes| longest <= QueueSize::longest(bytes));
-    debug!(device = %device.name, driver = %features.driver, ?fitting, "looked into AF_XDP");
     fitting.ok_or(Refusal::TooLong(device.mtu))
 }

@@ -5,7 +5,6 @@
 
 pub(crate) mod bpf;
 pub(crate) mod caps;
-pub(crate) mod ethtool;
 pub(crate) mod netlink;
 pub(crate) mod packet;
 pub(crate) mod poll;

@@ -40,6 +40,13 @@ pub(crate) fn no_core_files() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) }).map(drop)
 }
 
+/// As much memory may be locked as there is.
+pub(crate) fn no_lock_limit() -> io::Result<()> {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `all` is live for the call, which only reads it.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) }).map(drop)
+}
+
 /// No process of the same user may trace this one or read its memory (ptrace(2), "not dumpable").
 pub(crate) fn not_dumpable() -> io::Result<()> {
     // SAFETY: prctl takes these arguments by value.

@@ -36,6 +36,7 @@ const RESTING: usize = 4096;
 
 /// What the kernel is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "few at a time, in one queue")]
 pub enum OffloadOrder {
     /// Forward a session by itself; refusals are answered with [`Engine::offload_refused`].
     Begin(OffloadId, [OffloadFlow; 2]),

@@ -1,0 +1,239 @@
+//! Which sessions the engine gives to the kernel, and when it takes them back.
+#![allow(clippy::unwrap_used, reason = "everything is made here")]
+
+#[allow(dead_code, reason = "shared with the benchmark, which uses other parts of it")]
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use fairway_session::{Engine, OffloadOrder};
+use fairway_types::{
+    Batch, Counter, FlowReport, OffloadFlow, OffloadId, OffloadReport, Suite, TcpReport, Time,
+};
+use fairway_wire::protocol::{TCP, UDP};
+
+use support::packets::Template;
+use support::{LAN, Pair, WAN};
+
+const PAYLOAD: [u8; 20] = [0x55; 20];
+
+fn orders(engine: &mut Engine) -> Vec<OffloadOrder> {
+    std::iter::from_fn(|| engine.poll_offload()).collect()
+}
+
+/// Both routers with one session, which the ingress has just given to the kernel.
+struct Given {
+    pair: Pair,
+    template: Template,
+    id: OffloadId,
+    flows: [OffloadFlow; 2],
+}
+
+fn given(protocol: u8) -> Given {
+    let mut pair = Pair::new(10, true);
+    pair.ingress.enable_offload(true);
+    let template = Template::of_flow(1, protocol, &PAYLOAD);
+    pair.establish(&[template], &PAYLOAD);
+    assert_eq!(orders(&mut pair.ingress), [], "two packets are not enough");
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let packets = vec![template.packet(&PAYLOAD); 20];
+        pair.at_ingress(LAN, &packets);
+        all.extend(orders(&mut pair.ingress));
+    }
+    let Some(&OffloadOrder::Begin(id, flows)) = all.first() else { panic!("{all:?}") };
+    assert!(all[1..].iter().all(|order| *order == OffloadOrder::Touched(id)), "{all:?}");
+    Given { pair, template, id, flows }
+}
+
+fn report(forth: u64, back: u64, at: Time) -> OffloadReport {
+    let flow = |packets: u64| FlowReport {
+        packets,
+        bytes: packets * 100,
+        last: (packets > 0).then_some(at),
+        tcp: None,
+    };
+    [flow(forth), flow(back)]
+}
+
+impl Given {
+    fn later(&mut self, seconds: u64) {
+        self.pair.now.mono = self.pair.now.mono + Duration::from_secs(seconds);
+    }
+
+    fn expire(&mut self) -> usize {
+        let mut batch = Batch::new(64, 64, 2048);
+        self.pair.ingress.handle_timeout(self.pair.now, &mut batch);
+        self.pair.ingress.session_count()
+    }
+
+    fn is_in_kernel(&self) -> bool {
+        let filter = fairway_session::SessionFilter::default();
+        let (views, _) = self.pair.ingress.sessions(self.pair.now, &filter, 0, 10);
+        assert_eq!(views.len(), 1);
+        views[0].in_kernel
+    }
+}
+
+#[test]
+fn the_kernel_is_told_what_the_engine_does() {
+    for protocol in [TCP, UDP] {
+        let mut given = given(protocol);
+        let sent = given.pair.at_ingress(LAN, &[given.template.packet(&PAYLOAD)]).remove(0);
+        let [forth, back] = given.flows;
+        assert_eq!((forth.interface, forth.egress.interface), (LAN, WAN));
+        assert_eq!((back.interface, back.egress.interface), (WAN, LAN));
+        let address =
+            |at: usize| std::net::IpAddr::from([sent[at], sent[at + 1], sent[at + 2], sent[at + 3]]);
+        let port = |at: usize| u16::from_be_bytes([sent[at], sent[at + 1]]);
+        assert_eq!((forth.leaves.source.ip(), forth.leaves.source.port()), (address(12), port(20)));
+        assert_eq!((forth.leaves.destination.ip(), forth.leaves.destination.port()), (address(16), port(22)));
+        assert_eq!(back.arrives, forth.leaves.reversed());
+        assert_eq!(back.leaves, forth.arrives.reversed());
+        assert!(forth.guarded && back.guarded);
+        assert_eq!((forth.mtu, forth.egress.next_hop), (1500, forth.leaves.destination.ip()));
+        assert!(given.is_in_kernel());
+    }
+}
+
+#[test]
+fn protected_sessions_stay_with_workers() {
+    let mut pair = Pair::with(10, true, Some(Suite::Aes256Gcm));
+    pair.ingress.enable_offload(true);
+    let template = Template::of_flow(1, UDP, &PAYLOAD);
+    pair.establish(&[template], &PAYLOAD);
+    for _ in 0..4 {
+        pair.at_ingress(LAN, &vec![template.packet(&PAYLOAD); 20]);
+    }
+    assert_eq!(orders(&mut pair.ingress), []);
+}
+
+#[test]
+fn what_the_kernel_did_counts_for_the_session() {
+    let mut given = given(UDP);
+    let before = given.pair.ingress.counters().value(Counter::PacketsForwarded);
+    given.later(100);
+    let now = given.pair.now;
+    given.pair.ingress.offload_report(now, given.id, &report(500, 300, now.mono));
+    given.pair.ingress.offload_report(now, given.id, &report(600, 300, now.mono));
+    let counters = given.pair.ingress.counters();
+    assert_eq!(counters.value(Counter::PacketsOffloaded), 900);
+    assert_eq!(counters.value(Counter::PacketsForwarded) - before, 900);
+    // It would have ended 180 s after the last packet that came here.
+    given.later(100);
+    assert_eq!(given.expire(), 1);
+    assert_eq!(orders(&mut given.pair.ingress), []);
+    let (views, _) = given.pair.ingress.sessions(now, &Default::default(), 0, 10);
+    assert_eq!((views[0].legs[0].packets, views[0].legs[1].packets), (42 + 600, 2 + 300));
+}
+
+#[test]
+fn an_idle_session_is_asked_for_before_it_ends() {
+    let mut given = given(UDP);
+    given.later(200);
+    assert_eq!(given.expire(), 1);
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
+    // It was active a moment ago, as only the kernel knew.
+    let now = given.pair.now;
+    given.pair.ingress.offload_ended(now, given.id, Some(&report(7, 1, now.mono)));
+    given.later(2);
+    assert_eq!(given.expire(), 1);
+    given.later(200);
+    assert_eq!(given.expire(), 0);
+}
+
+#[test]
+fn a_connection_that_closes_is_taken_back() {
+    let mut given = given(TCP);
+    let mut fin = given.template.packet(&PAYLOAD);
+    fin[33] = 0x11;
+    given.pair.at_ingress(LAN, &[fin]);
+    assert_eq!(
+        orders(&mut given.pair.ingress),
+        [OffloadOrder::Touched(given.id), OffloadOrder::End(given.id)]
+    );
+    assert!(!given.is_in_kernel());
+}
+
+#[test]
+fn a_reset_is_held_against_what_the_kernel_saw() {
+    for (sequence, ends) in [(90_000u32, true), (5000, false)] {
+        let mut given = given(TCP);
+        let said = |next, acknowledged| Some(TcpReport { next, acknowledged, window: 100 });
+        let mut report = report(10, 10, given.pair.now.mono);
+        report[0].tcp = said(90_000, 70_000);
+        report[1].tcp = said(70_000, 90_000);
+        let now = given.pair.now;
+        given.pair.ingress.offload_report(now, given.id, &report);
+        let mut reset = Template::of_flow(1, TCP, &[]).packet(&[]);
+        reset[24..28].copy_from_slice(&sequence.to_be_bytes());
+        reset[33] = 0x04;
+        support::fill(&mut given.pair.batch, LAN, &[reset]);
+        given.pair.ingress.process(now, &mut given.pair.batch);
+        let verdict = given.pair.batch.received()[0].verdict;
+        assert_eq!(given.is_in_kernel(), !ends, "{sequence}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_silent_neighbour_is_told_again() {
+    let mut given = given(UDP);
+    for second in 1..=5u64 {
+        given.later(1);
+        let now = given.pair.now;
+        given.pair.ingress.offload_report(now, given.id, &report(second * 10, 0, now.mono));
+    }
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
+    let now = given.pair.now;
+    given.pair.ingress.offload_ended(now, given.id, Some(&report(50, 0, now.mono)));
+    let plain = given.template.packet(&PAYLOAD);
+    let sent = given.pair.at_ingress(LAN, &[plain.clone()]).remove(0);
+    assert!(sent.len() > plain.len(), "metadata goes with it");
+}
+
+#[test]
+fn links_and_policies_that_change_take_sessions_back() {
+    let mut given = given(UDP);
+    given.pair.ingress.set_mtu(WAN, 1400);
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
+    let now = given.pair.now;
+    given.pair.ingress.offload_ended(now, given.id, None);
+    for _ in 0..2 {
+        given.pair.at_ingress(LAN, &vec![given.template.packet(&PAYLOAD); 20]);
+    }
+    let again = orders(&mut given.pair.ingress);
+    let Some(&OffloadOrder::Begin(id, flows)) = again.first() else { panic!("{again:?}") };
+    assert_eq!((flows[0].mtu, flows[1].mtu), (1400, 1500));
+    given.pair.ingress.enable_offload(false);
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(id)]);
+    assert!(!given.is_in_kernel());
+}
+
+#[test]
+fn a_session_that_the_kernel_does_not_take_is_offered_again_later() {
+    let mut given = given(UDP);
+    let now = given.pair.now;
+    given.pair.ingress.offload_refused(now, given.id, fairway_types::OffloadRefusal::NextHop);
+    assert!(!given.is_in_kernel());
+    let packets = vec![given.template.packet(&PAYLOAD); 40];
+    given.pair.at_ingress(LAN, &packets);
+    assert_eq!(orders(&mut given.pair.ingress), []);
+    given.later(1);
+    given.pair.at_ingress(LAN, &packets);
+    assert!(matches!(orders(&mut given.pair.ingress)[..], [OffloadOrder::Begin(..), ..]));
+}
+
+#[test]
+fn the_end_of_a_session_is_recorded_with_what_the_kernel_did() {
+    let mut given = given(UDP);
+    given.pair.ingress.record_sessions(true);
+    let now = given.pair.now;
+    let mut batch = Batch::new(64, 64, 2048);
+    given.pair.ingress.delete(now, &Default::default(), &mut batch);
+    assert!(given.pair.ingress.poll_record().is_none());
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
+    given.pair.ingress.offload_ended(now, given.id, Some(&report(1000, 900, now.mono)));
+    let record = given.pair.ingress.poll_record().unwrap();
+    assert_eq!(record.session.legs.each_ref().map(|leg| leg.packets), [42 + 1000, 2 + 900]);
+}

@@ -16,6 +16,7 @@ DESTDIR ?=
 KEEP ?=
 # Whether benchmarks are short: QUICK=1; which cells of `make bench` (all), and how many pairs of each (5).
 QUICK ?=
+RECORD ?=
 CELLS ?=
 PAIRS ?=
 # How long `make fuzz` runs each target, in seconds.
@@ -63,7 +64,7 @@ clean: ## Remove what was built
 # ---- Check: `make test` is what CI runs, the fastest failures first
 
 .PHONY: test
-test: format layers scripts documents golden generated clippy units doc portable e2e licences ## Run everything that CI runs
+test: format layers scripts documents golden generated clippy units guard doc portable e2e licences ## Run everything that CI runs
 
 .PHONY: format
 format: ## Check the format of the code
@@ -107,6 +108,11 @@ units: ## Run unit, property, simulation, hostile-bytes and namespace tests of t
 	@tools/stage 'tests of the crates'
 	tools/units
 
+.PHONY: guard
+guard: ## Count the instructions of the engine's work and compare with what is committed (RECORD=1 writes them down)
+	@tools/stage 'instructions'
+	tools/guard $(if $(RECORD),--record)
+
 .PHONY: doc
 doc: ## Build the documentation of the code
 	@tools/stage 'documentation of the code'
@@ -132,6 +138,7 @@ licences: ## Check the dependencies and their licences
 .PHONY: bench
 bench: ## Measure Fairway beside the kernel and tunnels over one line, as root (QUICK=1, CELLS='a b', PAIRS=n)
 	@$(CARGO) build --locked --release -p fairway -p fairway-bench
+	@$(CARGO) bench --locked --quiet -p fairway-session --bench workers --no-run
 	@target/release/fairway-bench $(if $(QUICK),--quick) $(if $(PAIRS),--pairs $(PAIRS)) \
 		$(foreach cell,$(CELLS),--only $(cell))
 

@@ -20,7 +20,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 const DEVICES: [(&str, &str); 6] =
     [("client", "lan"), ("a", "lan"), ("a", "wan"), ("b", "wan"), ("b", "servers"), ("server", "servers")];
 /// What is on or off as one says so. Receive offload is off on these devices in either case.
-const FEATURES: [&str; 3] = ["tcp-segmentation-offload", "generic-segmentation-offload", "tx-checksumming"];
+const FEATURES: [&str; 3] = ["tx-tcp-segmentation", "generic-segmentation-offload", "tx-checksumming"];
 
 /// A line that is up. It is removed with this value.
 pub(crate) struct Line {
@@ -30,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) offload: bool,
     /// The laboratory's name.
     pub(crate) lab: String,
+    /// How many sessions a flood over it has.
+    pub(crate) flood_sessions: u32,
     /// Whether the sessions of a flood are there already.
     pub(crate) flooded: Cell<bool>,
     /// What differs from the settings the cell is named by: a contender changed it.
@@ -66,7 +68,14 @@ impl Line {
         let file = scratch.join(format!("{lab}.json"));
         fs::write(&file, topology.to_string())?;
         fairway_lab::up(&file, &tools.fairway).with_context(|| format!("raising {}", contender.name()))?;
-        let mut line = Self { contender, offload, lab, flooded: Cell::new(false), changed: Vec::new() };
+        let mut line = Self {
+            contender,
+            offload,
+            lab,
+            flood_sessions: contender.flood_sessions(tools),
+            flooded: Cell::new(false),
+            changed: Vec::new(),
+        };
         line.check_offloads()?;
         line.carries().with_context(|| format!("{} does not carry traffic", contender.name()))?;
         Ok(line)

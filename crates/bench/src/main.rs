@@ -17,6 +17,7 @@ mod contender;
 mod line;
 mod load;
 mod measure;
+mod page;
 mod report;
 mod rounds;
 mod stats;
@@ -39,6 +40,9 @@ use rounds::{Lines, Outcome, Plan};
 
 /// One run at a time: two would measure each other.
 const LOCK: &str = "/run/fairway-bench.lock";
+
+/// How many sessions are a million in a quick run.
+const QUICK_MILLION: u32 = 100_000;
 
 /// Measures Fairway beside other ways to carry the same traffic. Needs root.
 #[derive(Debug, Parser)]
@@ -111,11 +115,13 @@ fn compare(options: &Options) -> anyhow::Result<()> {
     let plan = Plan {
         pairs: options.pairs.unwrap_or(if options.quick { 2 } else { 5 }).max(1),
         seconds: options.seconds.unwrap_or(if options.quick { 1.0 } else { 3.0 }).max(0.2),
+        quick: options.quick,
     };
     let tools = Tools {
         fairway: std::path::absolute(&options.fairway)?,
         peers: std::path::absolute(&options.peers)?,
         workers: options.workers,
+        million: if options.quick { QUICK_MILLION } else { 1_000_000 },
     };
     let scratch = Scratch::new()?;
     let machine = report::machine(plan);
@@ -129,8 +135,9 @@ fn compare(options: &Options) -> anyhow::Result<()> {
         // After each cell, so that a run that is stopped has told what it knows.
         let document = report::document(&machine, &outcomes, &tools);
         report::write(&options.out.join("report.json"), &format!("{document:#}\n"))?;
+        report::write(&options.out.join("report.html"), &page::page(&document))?;
     }
-    println!("{} has all of it", options.out.join("report.json").display());
+    println!("{} and report.html beside it have all of it", options.out.join("report.json").display());
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One measurement: a load on a line, and what was seen meanwhile.
 
+pub(crate) mod engine;
 mod flood;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub(crate) enum Traffic {
     Connections,
     /// Requests and responses.
     RoundTrips,
+    /// Packets of the engine alone, without a line.
+    Engine,
 }
 
 /// What one measurement gave.
@@ -58,6 +61,7 @@ impl Traffic {
             Self::Datagrams(_) | Self::Flood(_) => "kpps",
             Self::Connections => "k/s",
             Self::RoundTrips => "µs",
+            Self::Engine => "Mpps",
         }
     }
 
@@ -71,6 +75,7 @@ impl Traffic {
                 asked(line, "connect", seconds, |seen| seen.count as f64 / seen.seconds / 1e3)
             }
             Self::RoundTrips => asked(line, "rtt", seconds, |seen| seen.p50_us),
+            Self::Engine => anyhow::bail!("the engine needs no line"),
         }
     }
 }

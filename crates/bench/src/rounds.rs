@@ -7,7 +7,7 @@ use crate::cells::{Against, Cell, Goal};
 use crate::child::go_on;
 use crate::contender::{Contender, TUNNELS, Tools};
 use crate::line::{Line, Scratch};
-use crate::measure::Sample;
+use crate::measure::{Sample, Traffic, engine};
 use crate::stats::{median, quantile};
 
 /// How a run measures.
@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// How long each measurement takes.
     pub(crate) seconds: f64,
+    /// Whether benchmarks of parts are short, too.
+    pub(crate) quick: bool,
 }
 
 /// What was measured in a cell.
@@ -87,13 +89,22 @@ impl<'a> Lines<'a> {
 
 /// Measures a cell.
 pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow::Result<Outcome> {
-    lines.need(cell)?;
     let mut outcome = Outcome {
         cell: cell.clone(),
         samples: BTreeMap::new(),
         faults: BTreeMap::new(),
         changed: BTreeMap::new(),
     };
+    if cell.traffic == Traffic::Engine {
+        let sides = [cell.fairway].into_iter().chain(cell.peers.iter().copied());
+        match engine::measure(plan.quick, lines.scratch) {
+            Ok(samples) => outcome.samples.extend(sides.zip(samples)),
+            Err(error) => outcome.faults.extend(sides.map(|side| (side, format!("{error:#}")))),
+        }
+        go_on()?;
+        return Ok(outcome);
+    }
+    lines.need(cell)?;
     let mut taking_part = Vec::new();
     for contender in [cell.fairway].iter().chain(cell.peers).copied() {
         match lines.up.get(&(contender, cell.offload)) {

@@ -2,7 +2,8 @@
 //!
 //! Two threads process packets for a while: as two workers of one router, and as two routers that know
 //! nothing of each other, in turn. The figures are packets a second of both threads together, filling
-//! of batches included, and the ratio of the medians. `QUICK=1` takes three short rounds.
+//! of batches included, and the ratio of the medians. `QUICK=1` takes three short rounds; `--json FILE`
+//! also writes every round of every figure to a file.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "everything measured is made here")]
@@ -134,7 +135,10 @@ fn begin(pairs: Vec<Pair>, flows: &[Vec<Template>]) -> f64 {
     })
 }
 
-fn report(name: &str, mut together: Vec<f64>, mut alone: Vec<f64>) {
+/// Prints a figure; answers its rounds as JSON.
+fn report(name: &str, mut together: Vec<f64>, mut alone: Vec<f64>) -> String {
+    // Both in the order in which they were measured.
+    let json = format!("{{\"name\": \"{name}\", \"together\": {together:?}, \"alone\": {alone:?}}}");
     let median = |rates: &mut Vec<f64>| {
         rates.sort_unstable_by(f64::total_cmp);
         (rates[rates.len() / 2], rates[0], rates[rates.len() - 1])
@@ -152,12 +156,16 @@ fn report(name: &str, mut together: Vec<f64>, mut alone: Vec<f64>) {
         alone_least / 1e6,
         alone_most / 1e6,
     );
+    json
 }
 
 fn main() {
     let quick = std::env::var_os("QUICK").is_some();
     let (rounds, time) =
         if quick { (3, Duration::from_millis(50)) } else { (15, Duration::from_millis(300)) };
+    let arguments: Vec<String> = std::env::args().collect();
+    let file = arguments.iter().position(|word| word == "--json").and_then(|at| arguments.get(at + 1));
+    let mut figures = Vec::new();
     println!("millions of packets a second, median (least-most): two workers, two routers, ratio");
     for (name, suite, length) in [
         ("UDP 64 B", None, 64),
@@ -176,7 +184,7 @@ fn main() {
                 others.push(other);
             }
         }
-        report(name, rates, others);
+        figures.push(report(name, rates, others));
     }
     let flows = flows(NEW, &[0x55; 64]);
     let (mut rates, mut others) = (Vec::new(), Vec::new());
@@ -184,5 +192,8 @@ fn main() {
         rates.push(begin(Pair::of_workers(WORKERS, 4 * NEW as u32, None), &flows));
         others.push(begin((0..WORKERS).map(|_| Pair::with(2 * NEW as u32, true, None)).collect(), &flows));
     }
-    report("first packets, signed, encrypted", rates, others);
+    figures.push(report("first packets, signed, encrypted", rates, others));
+    if let Some(file) = file {
+        std::fs::write(file, format!("[{}]\n", figures.join(",\n"))).unwrap();
+    }
 }

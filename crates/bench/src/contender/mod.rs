@@ -39,6 +39,10 @@ pub(crate) enum Contender {
     FairwayMillion,
     /// Fairway with as much room, and ten thousand of them.
     FairwayTenThousand,
+    /// Two workers of one engine, without a line.
+    TwoWorkers,
+    /// Two engines that know nothing of each other, without a line.
+    TwoEngines,
     /// Forwarding by the kernel.
     Kernel,
     /// Forwarding by the kernel with a stateful firewall and NAT on both boxes.
@@ -68,6 +72,8 @@ pub(crate) struct Tools {
     pub(crate) peers: PathBuf,
     /// How many workers Fairway's routers have; as many as they like if nothing is said.
     pub(crate) workers: Option<u8>,
+    /// How many sessions are a million: fewer where nobody wants to wait for them.
+    pub(crate) million: u32,
 }
 
 impl Contender {
@@ -79,6 +85,8 @@ impl Contender {
             Self::FairwayCbc => "fairway-cbc",
             Self::FairwayMillion => "fairway-1m",
             Self::FairwayTenThousand => "fairway-10k",
+            Self::TwoWorkers => "two-workers",
+            Self::TwoEngines => "two-engines",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
             Self::WireguardGo => "wireguard-go",
@@ -98,15 +106,26 @@ impl Contender {
                 | Self::FairwayCbc
                 | Self::FairwayMillion
                 | Self::FairwayTenThousand
+                | Self::TwoWorkers
+                | Self::TwoEngines
         )
     }
 
     /// How many sessions a flood has.
-    pub(crate) fn flood_sessions(self) -> u32 {
+    pub(crate) fn flood_sessions(self, tools: &Tools) -> u32 {
         match self {
-            Self::FairwayMillion => 1_000_000,
+            Self::FairwayMillion => tools.million,
             Self::FairwayTenThousand => 10_000,
             _ => 256,
+        }
+    }
+
+    /// Of how many datagrams of a flood one is answered. A session that is heard of once in seconds
+    /// needs an answer each time.
+    pub(crate) fn flood_answers(self) -> u32 {
+        match self {
+            Self::FairwayMillion | Self::FairwayTenThousand => 1,
+            _ => 64,
         }
     }
 

@@ -33,6 +33,16 @@ fn run(folder: &Path, program: &str, arguments: &[&str], input: &str) -> anyhow:
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// An empty folder.
+fn anew(scratch: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = scratch.join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir(&folder)?;
+    Ok(folder)
+}
+
 /// wireguard-go.
 pub(super) fn wireguard_go(topology: &mut Value, offload: bool) -> anyhow::Result<()> {
     // Another name than WG_PROCESS_FOREGROUND does not exist: -f is refused by some versions.
@@ -82,8 +92,7 @@ fn wireguard(topology: &mut Value, contender: Contender, offload: bool, start: &
 
 /// Nebula, both ends knowing where the other is.
 pub(super) fn nebula(topology: &mut Value, offload: bool, scratch: &Path) -> anyhow::Result<()> {
-    let folder = scratch.join(format!("nebula-{offload}"));
-    fs::create_dir_all(&folder)?;
+    let folder = anew(scratch, "nebula")?;
     run(&folder, "nebula-cert", &["ca", "-name", "bench"], "")?;
     for (index, name) in NODES.into_iter().enumerate() {
         let ip = format!("10.9.0.{}/24", index + 1);
@@ -123,8 +132,7 @@ pub(super) fn nebula(topology: &mut Value, offload: bool, scratch: &Path) -> any
 
 /// OpenVPN from point to point, without the kernel's help.
 pub(super) fn openvpn(topology: &mut Value, offload: bool, scratch: &Path) -> anyhow::Result<()> {
-    let folder = scratch.join(format!("openvpn-{offload}"));
-    fs::create_dir_all(&folder)?;
+    let folder = anew(scratch, "openvpn")?;
     let mut fingerprints = Vec::new();
     for name in NODES {
         let (key, cert, subject) = (format!("{name}.key"), format!("{name}.crt"), format!("/CN={name}"));
@@ -158,7 +166,7 @@ pub(super) fn openvpn(topology: &mut Value, offload: bool, scratch: &Path) -> an
 
 /// tinc 1.0 as a router, with ciphers of our time.
 pub(super) fn tinc(topology: &mut Value, offload: bool, scratch: &Path) -> anyhow::Result<()> {
-    let folder = scratch.join(format!("tinc-{offload}"));
+    let folder = anew(scratch, "tinc")?;
     let mut hosts = Vec::new();
     for name in NODES {
         let home = folder.join(name);

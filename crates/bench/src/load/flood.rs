@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::{SINK_PORT, Seen, begin, end, now, pattern};
 
 /// What a flood sends at once when it need not hurry, and when it need.
-const FEW: u32 = 64;
+const FEW: u32 = 128;
 const MANY: u32 = 64 * 128;
 /// What passes between the first datagram and the window.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -64,6 +64,9 @@ pub(crate) struct TallyOptions {
     /// How long to count, from a moment after the first one.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Answer one in so many, a power of two, while counting.
+    #[arg(long, default_value_t = 64)]
+    answer_one_in: u32,
     /// Send back what comes, until killed.
     #[arg(long)]
     echo: bool,
@@ -124,8 +127,9 @@ pub(super) fn tally(options: &TallyOptions) -> anyhow::Result<()> {
         println!("ready");
         return count_answers(&tally, answers);
     }
+    ensure!(options.answer_one_in.is_power_of_two(), "--answer-one-in takes a power of two");
     let seconds = options.seconds.context("say --seconds, --echo or --answers")?;
-    let tally = attach(Side::Destination, Fate::Drop)?;
+    let tally = attach(Side::Destination, Fate::AnswerOneIn(options.answer_one_in))?;
     count_arrivals(&tally, options.size, Duration::from_secs_f64(seconds))
 }
 

@@ -103,8 +103,9 @@ impl Flood {
 /// What becomes of a datagram that was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is dropped, but for one in 4096, which goes on to whoever is bound to the port.
-    Drop,
+    /// One in 4096 goes on to whoever is bound to the port; of the others, one in so many, a power of
+    /// two, goes back to where it came from by the device it came by; the rest is dropped.
+    AnswerOneIn(u32),
     /// It is dropped.
     DropAll,
     /// It goes back to where it came from, by the device it came by.

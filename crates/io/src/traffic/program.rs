@@ -193,10 +193,18 @@ pub(super) fn tally(
     asm.jump_if(Reg::R1, When::NotEqual, i32::from(port), other);
     count(&mut asm, counters, None, other);
     match fate {
-        Fate::Drop => {
+        Fate::AnswerOneIn(many) => {
+            let dropped = asm.label();
             asm.call(RANDOM);
-            asm.alu(Alu::And, Reg::R0, PASSED - 1);
-            asm.jump_if(Reg::R0, When::Equal, 0, other);
+            asm.alu_reg(Alu::Move, Reg::R1, Reg::R0);
+            asm.alu(Alu::And, Reg::R1, PASSED - 1);
+            asm.jump_if(Reg::R1, When::Equal, 0, other);
+            asm.alu(Alu::ShiftRight, Reg::R0, PASSED.ilog2() as i32);
+            asm.alu(Alu::And, Reg::R0, many as i32 - 1);
+            asm.jump_if(Reg::R0, When::NotEqual, 0, dropped);
+            send_back(&mut asm, ifindex);
+            asm.exit();
+            asm.place(dropped);
             asm.alu(Alu::Move, Reg::R0, TCX_DROP);
         }
         Fate::DropAll => asm.alu(Alu::Move, Reg::R0, TCX_DROP),

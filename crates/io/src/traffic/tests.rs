@@ -97,7 +97,7 @@ fn a_flood_is_counted_and_its_datagrams_are_whole() {
         let socket = UdpSocket::bind(("0.0.0.0", PORT)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let (ifindex, _) = two.device('y', "sink");
-        (Tally::attach(ifindex, Side::Destination, PORT, 64, Fate::Drop).unwrap(), socket)
+        (Tally::attach(ifindex, Side::Destination, PORT, 64, Fate::AnswerOneIn(64)).unwrap(), socket)
     });
     for round in 1..=400 {
         inside(&two, 'x', || flood.send(128).unwrap());

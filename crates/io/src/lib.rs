@@ -45,7 +45,7 @@ pub mod steering;
 mod sys;
 pub mod traffic;
 
-pub use capabilities::{Capability, User, become_user, drop_capabilities, is_root};
+pub use capabilities::{Capability, User, become_user, drop_capabilities, is_root, lift_lock_limit};
 pub use capture::{CaptureHook, CaptureRecord, Direction, LinkType, PcapngWriter};
 pub use confinement::{Program, close_to_others, confine};
 pub use ephemeral::host_ports;

@@ -272,6 +272,60 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
 }
 
 #[test]
+fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
+    if !crate::sys::is_root() {
+        eprintln!("skipped: loading the classifier needs root");
+        return;
+    }
+    let tables = tables();
+    let classifier = Classifier::load().unwrap();
+    classifier.update(&tables).unwrap();
+    let device = Map::<4, 8>::array("fw_test", 1).unwrap();
+    // Devices in the place of sockets: the answer is the same, and the loopback device is always there.
+    let sockets = Map::<4, 4>::devices("fw_test", 6).unwrap();
+    let exceptions = crate::steering::Exceptions::new(3, 10).unwrap();
+    let steering = Some(exceptions.parameters(7, false));
+    let redirect = Redirect { sockets: sockets.fd(), device: device.fd(), workers: 3, steering };
+    let program = classifier.redirect(redirect).unwrap();
+    let mut random = Random(0x0dd_ba11);
+    let corpus = corpus();
+    let first = corpus[0].1.clone();
+    const PASS: u32 = 2;
+    const REDIRECT: u32 = 4;
+    for worker in 0..3u32 {
+        sockets.insert(&worker.to_ne_bytes(), &1u32.to_ne_bytes()).unwrap();
+    }
+    assert_eq!(program.run(&first).unwrap(), PASS, "the device is not known yet");
+    device.insert(&[0; 4], &Redirect::device_value(MAC, 200)).unwrap();
+    let mut taken = 0;
+    for round in 0..20_000 {
+        let mut frame = corpus[round % corpus.len()].1.clone();
+        if round >= corpus.len() {
+            mutate(&mut random, &mut frame);
+        }
+        let rule = classify(&frame, &tables);
+        let wanted = rule.is_taken() && rule != Rule::NatEcho && frame.len() <= 200;
+        let answer = program.run(&frame).unwrap();
+        assert_eq!(answer, if wanted { REDIRECT } else { PASS }, "round {round}: {rule:?}: {frame:02x?}");
+        taken += u64::from(wanted);
+    }
+    assert_eq!(classifier.counts().unwrap().iter().map(|(_, count)| count).sum::<u64>(), taken);
+    let mut other = first.clone();
+    other[5] ^= 1;
+    assert_eq!(program.run(&other).unwrap(), PASS, "for another host");
+    let mut tagged = first.clone();
+    tagged.splice(12..12, [0x81, 0, 0, 7]);
+    assert_eq!(program.run(&tagged).unwrap(), PASS, "with a tag");
+    let mut long = first.clone();
+    long.resize(201, 0);
+    assert_eq!(program.run(&long).unwrap(), PASS, "longer than the device's MTU");
+    for worker in 0..3u32 {
+        sockets.remove(&worker.to_ne_bytes()).unwrap();
+    }
+    assert_eq!(program.run(&first).unwrap(), PASS, "without a socket");
+}
+
+#[test]
 fn frames_for_others_are_the_kernels() {
     if !crate::sys::is_root() {
         eprintln!("skipped: loading the classifier needs root");

@@ -249,6 +249,13 @@ impl<const K: usize, const V: usize> Map<K, V> {
         Self::create(MAP_TYPE_XSKMAP, name, entries, 0)
     }
 
+    /// An array of devices, which frames can be redirected to like to sockets.
+    #[cfg(test)]
+    pub(crate) fn devices(name: &str, entries: u32) -> io::Result<Self> {
+        const MAP_TYPE_DEVMAP: u32 = 14;
+        Self::create(MAP_TYPE_DEVMAP, name, entries, 0)
+    }
+
     fn create(map_type: u32, name: &str, max_entries: u32, map_flags: u32) -> io::Result<Self> {
         let mut attributes = MapCreate {
             map_type,
@@ -489,6 +496,22 @@ impl Program {
     #[cfg(test)]
     pub(crate) fn run(&self, frame: &[u8]) -> io::Result<u32> {
         Ok(self.repeat(frame, 1)?.0)
+    }
+
+    /// Lets the program for XDP send `frame` so many times: frames that it redirects go out.
+    #[cfg(test)]
+    pub(crate) fn send(&self, frame: &[u8], times: u32) -> io::Result<()> {
+        const LIVE_FRAMES: u32 = 1 << 1;
+        let mut attributes = TestRun {
+            prog_fd: raw(&self.fd),
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: times,
+            flags: LIVE_FRAMES,
+            batch_size: 64,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes).map(drop)
     }
 
     /// Runs the program again and again on `frame`, and returns what it returned and how long it took

@@ -70,8 +70,14 @@ impl Bench {
 
     /// Joins a host to the router: device `eth0` there, `router_device` here.
     pub(super) fn join(&self, host: &str, router_device: &str, net: u8) {
+        self.join_with(host, router_device, net, 1);
+    }
+
+    /// The same with so many queues on both devices.
+    pub(super) fn join_with(&self, host: &str, router_device: &str, net: u8, queues: u8) {
         let (host, router) = (self.namespace(host), self.namespace("r"));
-        ip(&format!("-n {host} link add {router_device} type veth peer name eth0"));
+        let many = format!("numrxqueues {queues} numtxqueues {queues}");
+        ip(&format!("-n {host} link add {router_device} {many} type veth peer name eth0 {many}"));
         for device in [router_device, "eth0"] {
             // So that AF_XDP is possible: it sees no tag that is not in its frame.
             ip(&format!("netns exec {host} ethtool -K {device} rxvlan off txvlan off"));

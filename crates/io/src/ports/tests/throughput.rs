@@ -3,7 +3,13 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::bench::Bench;
+use fairway_types::{Egress, Verdict};
+
+use super::bench::{Bench, RIGHT};
+use crate::classifier::asm::{Alu, Assembler, Reg, Size, When};
+use crate::sys::bpf::{Map, Program, ProgramKind, XdpAttachment, XdpPlace, possible_cpus};
+use crate::sys::tun::Device;
+use crate::{IoChoice, PortSpec};
 
 /// An iperf3 server in a namespace, ended when this is dropped.
 struct Server(Child);
@@ -98,4 +104,114 @@ fn measure_each(bench: &Bench, what: &str) {
         let rate = iperf(bench, "-c 10.77.2.2 -t 3 -u -b 0 -l 64");
         eprintln!("{what}, offloads {settings}: UDP of 64 bytes {:.0} kpps", rate * 1e6 / 64.0 / 8.0);
     }
+}
+
+/// Not a test of anything: what one forwarder does with datagrams of 64 bytes from a source that is not the
+/// limit, by packet sockets and by AF_XDP in turns.
+#[test]
+#[ignore = "a measurement"]
+fn measure_io() {
+    const ROUNDS: usize = 5;
+    let ways = [
+        ("packet sockets", IoChoice::Packet, 1500),
+        ("AF_XDP in the driver", IoChoice::Xdp, 1500),
+        // A veth has no room for so long a frame in its driver.
+        ("AF_XDP before the stack", IoChoice::Xdp, 3800),
+    ];
+    let mut rates = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for ((_, io, mtu), rates) in ways.iter().zip(&mut rates) {
+            let Some(rate) = flood(*io, *mtu) else { return };
+            rates.push(rate);
+        }
+    }
+    for ((name, ..), rates) in ways.iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        eprintln!("{name}: {:.0} kpps, {:.0} to {:.0}", rates[ROUNDS / 2], rates[0], rates[ROUNDS - 1]);
+    }
+}
+
+/// Packets that cross in a second, in thousands.
+fn flood(io: IoChoice, mtu: u16) -> Option<f64> {
+    let bench = Bench::raise()?;
+    for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
+        bench.output(name, &format!("ip link set {device} mtu {mtu}"));
+    }
+    // Frames that a program sends reach a veth that is read in its driver only.
+    if io == IoChoice::Packet {
+        bench.output("r", "ethtool -K left gro on");
+    }
+    let counted = bench.inside("b", || Counter::on("eth0"));
+    let specs = Bench::specs().into_iter().map(|spec| PortSpec { io, ..spec }).collect();
+    let next_hop = "10.77.2.2".parse().unwrap();
+    let to_right = Egress { interface: RIGHT, next_hop };
+    let forwarder =
+        bench.forwarder_with(specs, Box::new(move |slot| slot.verdict = Verdict::Forward(to_right)));
+    let mac = forwarder.ask(|ports, _, _| ports.status()[0].mac);
+    // What counts there answers nobody.
+    let there = bench.output("b", "cat /sys/class/net/eth0/address");
+    bench.output("r", &format!("ip neigh replace 10.77.2.2 lladdr {} dev right nud permanent", there.trim()));
+    let (seconds, sent) = bench.inside("a", move || send_for(Duration::from_secs(2), mac));
+    let rate = counted.count() as f64 / seconds / 1000.0;
+    let status = forwarder.ask(|ports, _, _| ports.status());
+    eprintln!(
+        "{:?}: {rate:.0} kpps of {:.0}, received {}, lost {}",
+        status[0].io.map(|io| io.name()),
+        sent as f64 / seconds / 1000.0,
+        status[0].statistics.rx_packets,
+        status[0].statistics.rx_overruns
+    );
+    Some(rate)
+}
+
+/// Counts and drops what arrives at a device, before anything else sees it.
+struct Counter {
+    counts: Map<4, 8>,
+    _attachment: XdpAttachment,
+}
+
+impl Counter {
+    fn on(device: &str) -> Self {
+        let counts = Map::<4, 8>::per_cpu_array("fw_test", 1).unwrap();
+        let mut asm = Assembler::for_xdp();
+        let end = asm.label();
+        asm.store_immediate(Size::Word, Reg::R10, -4, 0);
+        asm.lookup(counts.fd(), -4);
+        asm.jump_if(Reg::R0, When::Equal, 0, end);
+        asm.load(Size::Double, Reg::R1, Reg::R0, 0);
+        asm.alu(Alu::Add, Reg::R1, 1);
+        asm.store(Size::Double, Reg::R0, 0, Reg::R1);
+        asm.place(end);
+        asm.move32(Reg::R0, 1);
+        asm.exit();
+        let program = Program::load(ProgramKind::Xdp, "fw_test", &asm.finish().unwrap()).unwrap();
+        let attachment = program.attach_xdp(Device::index_of(device).unwrap(), XdpPlace::Driver).unwrap();
+        Self { counts, _attachment: attachment }
+    }
+
+    fn count(&self) -> u64 {
+        self.counts.sum(0, possible_cpus()).unwrap()
+    }
+}
+
+/// Sends datagrams of 64 bytes to the router as fast as it goes; for how long, and how many.
+fn send_for(time: Duration, to: [u8; 6]) -> (f64, u64) {
+    const REDIRECT: i32 = 23;
+    const AT_ONCE: u32 = 20_000;
+    let mut asm = Assembler::for_xdp();
+    asm.alu(Alu::Move, Reg::R1, Device::index_of("eth0").unwrap() as i32);
+    asm.alu(Alu::Move, Reg::R2, 0);
+    asm.call(REDIRECT);
+    asm.exit();
+    let program = Program::load(ProgramKind::Xdp, "fw_test", &asm.finish().unwrap()).unwrap();
+    let mut frame = [&to[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
+    frame.extend([0x45, 0, 0, 92, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 77, 1, 2, 10, 77, 2, 2]);
+    frame.extend([0x9c, 0x40, 0, 9, 0, 72, 0, 0]);
+    frame.resize(14 + 92, 7);
+    let (start, mut sent) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        program.send(&frame, AT_ONCE).unwrap();
+        sent += u64::from(AT_ONCE);
+    }
+    (start.elapsed().as_secs_f64(), sent)
 }

@@ -2,13 +2,16 @@
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bench::{Bench, Forwarder, LEFT, RIGHT, across, ip};
+use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, ip};
 use super::ping;
 use super::vlans::{self, TRUNK};
 use crate::classifier::Rule;
 use crate::classifier::asm::{Assembler, Reg, Size};
+use crate::steering::{tuple_of, worker_of};
 use crate::sys::bpf::{Map, Program, ProgramKind, XdpAttachment, XdpPlace};
 use crate::sys::tun::Device;
 use crate::sys::xdp::{Copies, Queue, QueueSize};
@@ -161,6 +164,46 @@ fn the_kernel_never_answers_what_is_fairways_with_a_router_and_without() {
     assert_eq!(super::connect(&bench, port), Some(ErrorKind::TimedOut));
     bench.inside("r", || crate::release().unwrap());
     assert_eq!(super::connect(&bench, port), Some(ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn every_queue_and_every_worker_has_its_socket() {
+    let Some(bench) = Bench::raise_bare(&["a", "r", "b"]) else { return };
+    bench.join_with("a", "left", 1, 2);
+    bench.join_with("b", "right", 2, 2);
+    let shown = bench.output("r", "ethtool -l left");
+    assert!(
+        shown.lines().filter(|line| line.trim() == "RX:\t\t2" || line.ends_with('2')).count() >= 2,
+        "{shown}"
+    );
+    let seen = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let engine = |worker: usize| -> Engine {
+        let seen = Arc::clone(&seen);
+        Box::new(move |slot| {
+            let wanted = tuple_of(slot.packet.bytes()).map_or(0, |tuple| worker_of(&tuple, 2).index());
+            assert_eq!(wanted, worker, "what steering says holds here, too");
+            seen[worker].fetch_add(1, Ordering::Relaxed);
+            across(slot);
+        })
+    };
+    let workers = bench.workers(specs(), vec![engine(0), engine(1)]);
+    assert_eq!(methods(&workers[1]), [Some(IoMethod::XdpNative); 2]);
+    // The sender's processor says by which queue of a veth a frame goes.
+    for processor in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        let sent =
+            bench.output("a", &format!("taskset -c {processor} ping -n -q -c 200 -i 0.002 -W 2 10.77.2.2"));
+        assert!(sent.contains(" 0% packet loss"), "{sent}");
+    }
+    bench.inside("a", || {
+        for port in 40_000..40_200 {
+            let socket = std::net::UdpSocket::bind(("10.77.1.2", port)).unwrap();
+            let _ = socket.send_to(b"datagram", "10.77.2.2:9");
+        }
+    });
+    workers[0].wait_for("both have some", {
+        let seen = Arc::clone(&seen);
+        move |_| seen.iter().all(|seen| seen.load(Ordering::Relaxed) > 50)
+    });
 }
 
 #[test]

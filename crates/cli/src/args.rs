@@ -122,6 +122,13 @@ pub struct RouterArgs {
     /// where it can, or never.
     #[arg(long, value_enum, default_value_t = Offload::Off)]
     pub offload: Offload,
+    /// How interfaces exchange frames with the kernel: `auto`, `packet` or `xdp`, or INTERFACE=MODE for one of
+    /// them; may be given several times [default: auto].
+    ///
+    /// `auto` is AF_XDP where the driver itself reads and writes the frames, and packet sockets elsewhere.
+    /// `xdp` is AF_XDP, in the driver or else before the network stack, wherever the device allows it.
+    #[arg(long, value_name = "MODE", value_parser = io_mode)]
+    pub io: Vec<(Option<String>, IoMode)>,
     /// Whom the router goes on as once it has attached to its interfaces, when root starts it
     /// [default: fairway, or nobody where there is no such user].
     #[arg(long)]
@@ -174,6 +181,27 @@ pub enum LogLevel {
     Info,
     /// What a developer wants to know.
     Debug,
+}
+
+/// How an interface exchanges frames with the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IoMode {
+    /// AF_XDP where the driver itself reads and writes the frames.
+    Auto,
+    /// Packet sockets.
+    Packet,
+    /// AF_XDP wherever the device allows it.
+    Xdp,
+}
+
+/// `MODE` or `INTERFACE=MODE`.
+fn io_mode(text: &str) -> Result<(Option<String>, IoMode), String> {
+    let (interface, mode) = match text.rsplit_once('=') {
+        Some((interface, mode)) => (Some(interface.to_owned()), mode),
+        None => (None, text),
+    };
+    let known = IoMode::from_str(mode, false);
+    known.map(|mode| (interface, mode)).map_err(|_| "it is auto, packet or xdp".to_owned())
 }
 
 /// How log lines are written.

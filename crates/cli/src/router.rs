@@ -3,9 +3,11 @@
 use std::io::ErrorKind;
 
 use fairway_router::api::{Fault, Nothing, OffloadRequest, Request, Response, default_socket};
-use fairway_router::{Confinement, FileServer, Options};
+use fairway_router::{Confinement, FileServer, IoChoice, IoOptions, Options};
 
-use crate::args::{LogFormat, LogLevel, Offload, OffloadArgs, Reload, RouterArgs, ServeFiles, Switch};
+use crate::args::{
+    IoMode, LogFormat, LogLevel, Offload, OffloadArgs, Reload, RouterArgs, ServeFiles, Switch,
+};
 use crate::client::Connection;
 use crate::failure::{self, Failure, Outcome};
 use crate::{output, table, units};
@@ -23,6 +25,7 @@ pub fn run(args: RouterArgs) -> Outcome {
             Offload::Auto => fairway_router::Offload::Auto,
             Offload::Off => fairway_router::Offload::Off,
         },
+        io: io_options(args.io),
         confinement: Some(Confinement { user: args.user, system_calls: !args.any_system_call }),
         log_format: match args.log {
             LogFormat::Text => fairway_router::LogFormat::Text,
@@ -37,6 +40,23 @@ pub fn run(args: RouterArgs) -> Outcome {
     };
     fairway_router::run(options).map_err(|error| Failure::refused(format!("{error:#}")))?;
     Ok(failure::OK)
+}
+
+/// The last word on each interface holds, and on all others.
+fn io_options(modes: Vec<(Option<String>, IoMode)>) -> IoOptions {
+    let mut options = IoOptions::default();
+    for (interface, mode) in modes {
+        let choice = match mode {
+            IoMode::Auto => IoChoice::Auto,
+            IoMode::Packet => IoChoice::Packet,
+            IoMode::Xdp => IoChoice::Xdp,
+        };
+        match interface {
+            Some(interface) => options.named.push((interface, choice)),
+            None => options.usual = choice,
+        }
+    }
+    options
 }
 
 /// Opens files for the router that started this.

@@ -1,4 +1,4 @@
-//! Switching a device's offloads off, so that every frame on it is one packet with its checksum.
+//! Switching a device's offloads off, so that every frame on it is one packet with its checksum and tags.
 #![allow(unsafe_code, reason = "the ethtool ioctl takes a structure with a pointer")]
 
 use std::io;
@@ -17,7 +17,13 @@ const _: () = assert!(size_of::<Value>() == 8);
 /// ETHTOOL_SGRO, STSO, SGSO, SSG, STXCSUM: each switches what the ones after it are needed for.
 const SWITCHES: [u32; 5] = [0x2c, 0x1f, 0x24, 0x19, 0x17];
 
-/// Switches segmentation, aggregation and transmit checksums of a device of the calling thread's
+/// Flags that are read and written together, and those among them that keep tags beside frames:
+/// ETH_FLAG_TXVLAN and ETH_FLAG_RXVLAN.
+const GET_FLAGS: u32 = 0x25;
+const SET_FLAGS: u32 = 0x26;
+const TAG_FLAGS: u32 = 1 << 7 | 1 << 8;
+
+/// Switches segmentation, aggregation, transmit checksums and the handling of tags of a device of the calling thread's
 /// namespace off.
 ///
 /// # Errors
@@ -30,11 +36,14 @@ pub(crate) fn offloads_off(device: &str) -> io::Result<()> {
     }
     // SAFETY: `fd` was just opened and belongs to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    SWITCHES.iter().try_for_each(|command| switch_off(&fd, device, *command))
+    SWITCHES.iter().try_for_each(|&command| ask(&fd, device, command, 0).map(drop))?;
+    let flags = ask(&fd, device, GET_FLAGS, 0)?;
+    ask(&fd, device, SET_FLAGS, flags & !TAG_FLAGS).map(drop)
 }
 
-fn switch_off(fd: &OwnedFd, device: &str, command: u32) -> io::Result<()> {
-    let mut value = Value { command, data: 0 };
+/// The value that the answer has.
+fn ask(fd: &OwnedFd, device: &str, command: u32, data: u32) -> io::Result<u32> {
+    let mut value = Value { command, data };
     // SAFETY: all-zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { zeroed() };
     if device.len() >= request.ifr_name.len() {
@@ -47,5 +56,5 @@ fn switch_off(fd: &OwnedFd, device: &str, command: u32) -> io::Result<()> {
     // SAFETY: the request holds a terminated name and a pointer to an ethtool_value that lives
     // through the call, as SIOCETHTOOL wants for these commands.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
 }

@@ -10,7 +10,7 @@ use crate::error::LabError;
 use crate::process::{self, Launch, Record};
 use crate::starting::{Starting, wait_for};
 use crate::state::{State, directory, namespace_name};
-use crate::topology::{Configuration, Link, Ready, Role, Service, Topology};
+use crate::topology::{Configuration, Io, Link, Ready, Role, Service, Topology};
 use crate::wire::{PortPlan, Settings, WirePlan};
 
 /// How long a router or a wire may take to start.
@@ -115,8 +115,8 @@ pub(crate) fn start_all(topology: &Topology, executable: &Path, state: &mut Stat
     wait_for(wires)?;
     let mut programs = Vec::new();
     for (name, node) in &topology.nodes {
-        if let Role::Router { workers } = node.role {
-            programs.push(Starting::start(router(&topology.name, name, workers, executable), state)?);
+        if let Role::Router { workers, io } = node.role {
+            programs.push(Starting::start(router(&topology.name, name, (workers, io), executable), state)?);
         }
         for (service_name, wanted) in &node.services {
             programs.push(Starting::start(service(&topology.name, name, service_name, wanted), state)?);
@@ -162,11 +162,14 @@ fn wire(topology: &Topology, name: &str, link: &Link, executable: &Path) -> Resu
     })
 }
 
-fn router(lab: &str, name: &str, workers: Option<u8>, executable: &Path) -> Launch {
+fn router(lab: &str, name: &str, (workers, io): (Option<u8>, Option<Io>), executable: &Path) -> Launch {
     let folder = directory(lab);
     let mut command = router_command(executable, &folder, name);
     if let Some(workers) = workers {
         command.extend(["--workers".to_owned(), workers.to_string()]);
+    }
+    if let Some(io) = io {
+        command.extend(["--io".to_owned(), io.word().to_owned()]);
     }
     Launch {
         owner: name.to_owned(),

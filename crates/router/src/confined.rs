@@ -5,7 +5,7 @@ use std::io;
 use anyhow::{Context, bail};
 use fairway_io::{Capability, Program, User};
 use nix::unistd;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::files::{Files, Places};
 use crate::options::Options;
@@ -66,6 +66,12 @@ pub(crate) fn successor(options: &Options) -> anyhow::Result<Option<User>> {
 
 /// Gives it up, for good and for all threads that start from here.
 pub(crate) fn give_up(options: &Options, successor: Option<User>) -> anyhow::Result<()> {
+    // Devices may come later. Where it can't be lifted, AF_XDP may have to be done without there.
+    if options.io.allow_xdp()
+        && let Err(error) = fairway_io::lift_lock_limit()
+    {
+        debug!(%error, "the limit of locked memory stays as it is");
+    }
     let Some(confinement) = &options.confinement else {
         return fairway_io::drop_capabilities(Capability::FOR_PORTS).context("give up capabilities");
     };

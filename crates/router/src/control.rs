@@ -95,7 +95,7 @@ impl Control {
             let in_force = lock(&self.in_force);
             (in_force.ports.clone(), in_force.session_limit)
         };
-        let ports = RouterPorts::of(&loaded);
+        let ports = RouterPorts::of(&loaded, &self.options.io);
         let mut warnings = loaded.warnings.clone();
         warnings.extend(limit_warning(&loaded, session_limit));
         let refuse = |problem: String| {

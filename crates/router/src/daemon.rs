@@ -52,7 +52,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let metrics = options.metrics.map(metrics::bind).transpose()?;
     let session_log =
         options.session_log.clone().map(|file| session_log::Output::open(files.clone(), file)).transpose()?;
-    let wanted = RouterPorts::of(&loaded);
+    let wanted = RouterPorts::of(&loaded, &options.io);
     let sessions = loaded.snapshot.model().limits.sessions;
     let workers = options.workers.map_or_else(Options::usual_workers, core::num::NonZeroU8::get);
     let mut ports = wanted

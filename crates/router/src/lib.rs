@@ -30,6 +30,6 @@ mod views;
 mod worker;
 
 pub use daemon::run;
-pub use fairway_io::{Released, release};
+pub use fairway_io::{IoChoice, Released, release};
 pub use files::{FileServer, serve_files};
-pub use options::{Confinement, LogFormat, LogLevel, Offload, Options};
+pub use options::{Confinement, IoOptions, LogFormat, LogLevel, Offload, Options};

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::path::{self, PathBuf};
 
+use fairway_io::IoChoice;
+
 /// How log lines are written to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -49,6 +51,28 @@ pub struct Confinement {
     pub system_calls: bool,
 }
 
+/// How interfaces exchange frames with the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IoOptions {
+    /// Those that are not named.
+    pub usual: IoChoice,
+    /// Interfaces by their names in the configuration; the last word on each holds.
+    pub named: Vec<(String, IoChoice)>,
+}
+
+impl IoOptions {
+    /// What is asked for an interface.
+    pub(crate) fn of(&self, interface: &str) -> IoChoice {
+        let named = self.named.iter().rev().find(|(name, _)| name == interface);
+        named.map_or(self.usual, |&(_, choice)| choice)
+    }
+
+    /// Whether any interface may come to AF_XDP.
+    pub(crate) fn allow_xdp(&self) -> bool {
+        self.named.iter().map(|&(_, choice)| choice).chain([self.usual]).any(|one| one != IoChoice::Packet)
+    }
+}
+
 /// What a router daemon is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -68,6 +92,8 @@ pub struct Options {
     pub workers: Option<NonZeroU8>,
     /// Whether established plain sessions stay in the kernel.
     pub offload: Offload,
+    /// How its interfaces exchange frames with the kernel.
+    pub io: IoOptions,
     /// What the process gives up; it must be one whose program understands `serve-files`
     /// ([`crate::FileServer`]). `None` for capabilities alone, for a router beside other things.
     pub confinement: Option<Confinement>,
@@ -99,6 +125,7 @@ impl Options {
             session_log: None,
             workers: None,
             offload: Offload::default(),
+            io: IoOptions::default(),
             confinement: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),

@@ -273,6 +273,7 @@ fn one_interface(
         device: status.device.clone(),
         vlan: configured.vlan,
         tagged: status.tagged,
+        io: status.io.map(|method| method.name().to_owned()),
         kind: kind_name(configured.kind).to_owned(),
         tenant: tenant.map(|tenant| tenant.name.clone()),
         up: status.up,

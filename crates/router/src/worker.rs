@@ -22,6 +22,7 @@ use crate::interfaces;
 use crate::load::Loaded;
 use crate::logs::Limiter;
 use crate::offload::Reports;
+use crate::options::IoOptions;
 use crate::ring::{Drains, Inbox, Outboxes};
 use crate::session_log::{self, Line, SessionLog};
 use crate::views;
@@ -384,8 +385,13 @@ pub(crate) struct RouterPorts {
 }
 
 impl RouterPorts {
-    pub(crate) fn of(loaded: &Loaded) -> Self {
-        Self { specs: loaded.ports.clone(), waypoints: loaded.waypoints.clone() }
+    pub(crate) fn of(loaded: &Loaded, io: &IoOptions) -> Self {
+        let mut specs = loaded.ports.clone();
+        specs.iter_mut().for_each(|spec| spec.io = io.of(&spec.name));
+        for (name, _) in io.named.iter().filter(|(name, _)| specs.iter().all(|spec| spec.name != *name)) {
+            warn!(interface = %name, "--io names an interface that the router does not have");
+        }
+        Self { specs, waypoints: loaded.waypoints.clone() }
     }
 
     /// Whether ids name the same interfaces.

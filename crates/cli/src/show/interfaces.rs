@@ -22,6 +22,7 @@ pub fn table(interfaces: &[Interface]) -> String {
     let mut table = Table::new(&[
         Column::name("NAME"),
         Column::text("DEVICE"),
+        Column::text("IO"),
         Column::text("KIND"),
         Column::name("TENANT"),
         Column::text("STATE"),
@@ -42,6 +43,7 @@ pub fn table(interfaces: &[Interface]) -> String {
         table.row([
             interface.name.clone(),
             device,
+            interface.io.clone().unwrap_or_default(),
             interface.kind.clone(),
             interface.tenant.clone().unwrap_or_default(),
             if interface.up { "up" } else { "down" }.to_owned(),
@@ -52,7 +54,7 @@ pub fn table(interfaces: &[Interface]) -> String {
             interface.drops.iter().map(|drop| drop.count).sum::<u64>().to_string(),
         ]);
         for address in addresses {
-            let mut cells = vec![String::new(); 6];
+            let mut cells = vec![String::new(); 7];
             cells.push(address);
             table.continued(cells);
         }

@@ -204,6 +204,7 @@ fn interfaces_keep_every_address_and_say_what_is_wrong() {
         device: "eth1".into(),
         vlan: 7,
         tagged: true,
+        io: Some("xdp-generic".into()),
         kind: "external".into(),
         tenant: Some("corp".into()),
         up: true,

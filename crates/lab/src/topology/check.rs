@@ -98,6 +98,9 @@ fn nodes(raw: &Raw, faults: &mut Faults) -> BTreeMap<String, Node> {
         if let Some(workers) = &node.value.workers {
             faults.add(workers, format!("{path}.workers"), "a host has no workers; a router may have some");
         }
+        if let Some(io) = &node.value.io {
+            faults.add(io, format!("{path}.io"), "it is a router's: a host has its kernel");
+        }
         nodes.insert(name.clone(), build(&path, role, &Parts::of_node(&node.value), &raw.links, faults));
     }
     for (name, node) in &raw.routers {
@@ -109,7 +112,10 @@ fn nodes(raw: &Raw, faults: &mut Faults) -> BTreeMap<String, Node> {
         if let Some(workers) = node.value.workers.as_ref().filter(|count| !(1..=64).contains(&count.value)) {
             faults.add(workers, format!("{path}.workers"), "a router has 1 to 64 workers");
         }
-        let role = Role::Router { workers: node.value.workers.as_ref().map(|workers| workers.value) };
+        let role = Role::Router {
+            workers: node.value.workers.as_ref().map(|workers| workers.value),
+            io: node.value.io.as_ref().map(|io| io.value),
+        };
         nodes.insert(name.clone(), build(&path, role, &Parts::of_node(&node.value), &raw.links, faults));
     }
     for (name, node) in &raw.nat {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Deserialize;
 
 use crate::wire::Settings;
 
@@ -72,6 +73,30 @@ pub struct Node {
     pub services: BTreeMap<String, Service>,
 }
 
+/// How a router exchanges frames with the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Io {
+    /// AF_XDP where the driver serves it.
+    Auto,
+    /// Packet sockets.
+    Packet,
+    /// AF_XDP wherever the device allows it.
+    Xdp,
+}
+
+impl Io {
+    /// The word of the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Packet => "packet",
+            Self::Xdp => "xdp",
+        }
+    }
+}
+
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -84,6 +109,8 @@ pub enum Role {
     Router {
         /// How many workers it has; as many as it likes if nothing is said.
         workers: Option<u8>,
+        /// How it exchanges frames with the kernel (`--io`); as it likes if nothing is said.
+        io: Option<Io>,
     },
     /// A box that forwards in the kernel and masquerades what leaves it.
     Nat(Nat),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_path_to_error::{Path, Segment};
 use serde_saphyr::Spanned;
 
-use super::{Fault, Transport};
+use super::{Fault, Io, Transport};
 use crate::quantity::{QueueLimit, Rate, Share, Span};
 use crate::wire::Change;
 
@@ -63,6 +63,7 @@ pub(super) enum Switch {
 pub(super) struct RawNode {
     pub tenant: Option<Spanned<String>>,
     pub workers: Option<Spanned<u8>>,
+    pub io: Option<Spanned<Io>>,
     #[serde(default)]
     pub interfaces: Named<RawInterface>,
     #[serde(default)]

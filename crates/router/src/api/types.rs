@@ -312,6 +312,9 @@ pub struct Interface {
     pub vlan: u16,
     /// Whether the router reads and writes the tag itself, since the kernel has no VLAN device for it.
     pub tagged: bool,
+    /// How frames are exchanged with the kernel: `packet`, `xdp-native`, `xdp-generic` or `tun`; nothing
+    /// while the device is gone.
+    pub io: Option<String>,
     /// `external`, `fabric`, `shared` or `host`.
     pub kind: String,
     /// The tenant of what arrives without metadata.

@@ -85,6 +85,14 @@ impl Fabric {
         self
     }
 
+    /// Lets every router use AF_XDP.
+    pub fn by_xdp(mut self) -> Self {
+        for router in self.topology["routers"].as_object_mut().unwrap().values_mut() {
+            router["io"] = json!("xdp");
+        }
+        self
+    }
+
     /// Puts a host on wan1 that is no peer.
     pub fn with_stranger(mut self) -> Self {
         self.topology["hosts"]["stranger"] =

@@ -150,6 +150,15 @@ impl Drop for Background {
     }
 }
 
+/// Lets all routers use AF_XDP, which wants links without offloads.
+fn by_xdp(topology: &mut Value) {
+    for (kind, field, value) in [("routers", "io", "xdp"), ("links", "offload", "off")] {
+        for one in topology[kind].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+            one[field] = value.into();
+        }
+    }
+}
+
 impl Lab {
     /// Raises a topology, given as JSON, which YAML understands. Nothing without root.
     pub fn raise(test: &str, mut topology: Value) -> Option<Self> {
@@ -160,6 +169,9 @@ impl Lab {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("e2e-{test}-{}", std::process::id());
         topology["name"] = name.clone().into();
+        if std::env::var("FAIRWAY_TEST_IO").is_ok_and(|method| method == "xdp") {
+            by_xdp(&mut topology);
+        }
         let file = std::env::temp_dir().join(format!("{name}.yaml"));
         fs::write(&file, topology.to_string()).unwrap();
         let up = fairway(&["lab", "up", &file.to_string_lossy()]);

@@ -35,3 +35,4 @@ mod secrets;
 mod vlans;
 mod wire;
 mod workers;
+mod xdp;

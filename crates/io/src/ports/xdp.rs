@@ -63,6 +63,8 @@ enum Refusal {
     JoinsFrames(String),
     #[error("its driver does not have it")]
     NotInDriver,
+    #[error("its MTU, or that of its other end, is too long for its driver")]
+    TooLongForDriver,
     #[error("another program is attached there")]
     Occupied,
     #[error("{0}: {1}")]
@@ -139,6 +141,7 @@ impl Xdp {
         let attachment =
             program.attach_xdp(device.index, place).map_err(|error| match error.raw_os_error() {
                 Some(libc::EOPNOTSUPP) => Refusal::NotInDriver,
+                Some(libc::ERANGE) => Refusal::TooLongForDriver,
                 Some(libc::EBUSY | libc::EEXIST) => Refusal::Occupied,
                 _ => Refusal::System("attach the program", error),
             })?;

@@ -9,6 +9,7 @@ use super::bench::{Bench, RIGHT};
 use crate::classifier::asm::{Alu, Assembler, Reg, Size, When};
 use crate::sys::bpf::{Map, Program, ProgramKind, XdpAttachment, XdpPlace, possible_cpus};
 use crate::sys::tun::Device;
+use crate::sys::xdp::{Copies, Queue, QueueSize};
 use crate::{IoChoice, PortSpec};
 
 /// An iperf3 server in a namespace, ended when this is dropped.
@@ -115,27 +116,31 @@ fn measure_io() {
     let ways = [
         ("packet sockets", IoChoice::Packet, 1500),
         ("AF_XDP in the driver", IoChoice::Xdp, 1500),
-        // A veth has no room for so long a frame in its driver.
+        // A veth has no room for frames as long as those of its other end in its driver.
         ("AF_XDP before the stack", IoChoice::Xdp, 3800),
     ];
-    let mut rates = [const { Vec::new() }; 3];
+    let (mut rates, mut costs) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     for _ in 0..ROUNDS {
-        for ((_, io, mtu), rates) in ways.iter().zip(&mut rates) {
-            let Some(rate) = flood(*io, *mtu) else { return };
+        for ((_, io, mtu), (rates, costs)) in ways.iter().zip(rates.iter_mut().zip(&mut costs)) {
+            let Some((rate, cost)) = flood(*io, *mtu) else { return };
             rates.push(rate);
+            costs.push(cost);
         }
     }
-    for ((name, ..), rates) in ways.iter().zip(&mut rates) {
+    for ((name, ..), (rates, costs)) in ways.iter().zip(rates.iter_mut().zip(&mut costs)) {
         rates.sort_by(f64::total_cmp);
-        eprintln!("{name}: {:.0} kpps, {:.0} to {:.0}", rates[ROUNDS / 2], rates[0], rates[ROUNDS - 1]);
+        costs.sort_unstable();
+        let (least, rate, most) = (rates[0], rates[ROUNDS / 2], rates[ROUNDS - 1]);
+        let (cheap, cost, dear) = (costs[0], costs[ROUNDS / 2], costs[ROUNDS - 1]);
+        eprintln!("{name}: {rate:.0} kpps ({least:.0} to {most:.0}), {cost} ns a packet ({cheap} to {dear})");
     }
 }
 
-/// Packets that cross in a second, in thousands.
-fn flood(io: IoChoice, mtu: u16) -> Option<f64> {
+/// Packets that cross in a second, in thousands, and what each costs the forwarder in nanoseconds.
+fn flood(io: IoChoice, mtu: u16) -> Option<(f64, u64)> {
     let bench = Bench::raise()?;
-    for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
-        bench.output(name, &format!("ip link set {device} mtu {mtu}"));
+    for name in ["a", "b"] {
+        bench.output(name, &format!("ip link set eth0 mtu {mtu}"));
     }
     // Frames that a program sends reach a veth that is read in its driver only.
     if io == IoChoice::Packet {
@@ -151,17 +156,30 @@ fn flood(io: IoChoice, mtu: u16) -> Option<f64> {
     // What counts there answers nobody.
     let there = bench.output("b", "cat /sys/class/net/eth0/address");
     bench.output("r", &format!("ip neigh replace 10.77.2.2 lladdr {} dev right nud permanent", there.trim()));
-    let (seconds, sent) = bench.inside("a", move || send_for(Duration::from_secs(2), mac));
+    let before = forwarder.ask(|_, _, _| processor_time());
+    let in_driver = mtu == 1500;
+    let (seconds, sent) = bench.inside("a", move || {
+        let frame = datagram(mac);
+        let send: Box<dyn FnMut() -> u64> = if in_driver { by_program(frame) } else { by_socket(frame) };
+        send_for(Duration::from_secs(2), send)
+    });
     let rate = counted.count() as f64 / seconds / 1000.0;
-    let status = forwarder.ask(|ports, _, _| ports.status());
+    let (status, after) = forwarder.ask(|ports, _, _| (ports.status(), processor_time()));
+    let received = status[0].statistics.rx_packets.max(1);
+    let cost = (after - before) / received;
     eprintln!(
-        "{:?}: {rate:.0} kpps of {:.0}, received {}, lost {}",
+        "{:?}: {rate:.0} kpps of {:.0}, {cost} ns of the forwarder a packet, received {received}, lost {}",
         status[0].io.map(|io| io.name()),
         sent as f64 / seconds / 1000.0,
-        status[0].statistics.rx_packets,
         status[0].statistics.rx_overruns
     );
-    Some(rate)
+    Some((rate, cost))
+}
+
+/// How long this thread has had a processor, in nanoseconds.
+fn processor_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// Counts and drops what arrives at a device, before anything else sees it.
@@ -194,8 +212,17 @@ impl Counter {
     }
 }
 
-/// Sends datagrams of 64 bytes to the router as fast as it goes; for how long, and how many.
-fn send_for(time: Duration, to: [u8; 6]) -> (f64, u64) {
+/// A datagram of 64 bytes to the router, from host A to host B.
+fn datagram(to: [u8; 6]) -> Vec<u8> {
+    let mut frame = [&to[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
+    frame.extend([0x45, 0, 0, 92, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 77, 1, 2, 10, 77, 2, 2]);
+    frame.extend([0x9c, 0x40, 0, 9, 0, 72, 0, 0]);
+    frame.resize(14 + 92, 7);
+    frame
+}
+
+/// Frames that a program sends, which the kernel does nothing about.
+fn by_program(frame: Vec<u8>) -> Box<dyn FnMut() -> u64> {
     const REDIRECT: i32 = 23;
     const AT_ONCE: u32 = 20_000;
     let mut asm = Assembler::for_xdp();
@@ -204,14 +231,24 @@ fn send_for(time: Duration, to: [u8; 6]) -> (f64, u64) {
     asm.call(REDIRECT);
     asm.exit();
     let program = Program::load(ProgramKind::Xdp, "fw_test", &asm.finish().unwrap()).unwrap();
-    let mut frame = [&to[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
-    frame.extend([0x45, 0, 0, 92, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 77, 1, 2, 10, 77, 2, 2]);
-    frame.extend([0x9c, 0x40, 0, 9, 0, 72, 0, 0]);
-    frame.resize(14 + 92, 7);
+    Box::new(move || {
+        program.send(&frame, AT_ONCE).unwrap();
+        u64::from(AT_ONCE)
+    })
+}
+
+/// Frames of a socket, since those of a program reach no device that is read before the stack.
+fn by_socket(frame: Vec<u8>) -> Box<dyn FnMut() -> u64> {
+    let size = QueueSize { receive: 64, send: 2048, frame_bytes: 2048, copies: Copies::IfNeeded };
+    let queue = Queue::open(Device::index_of("eth0").unwrap(), 0, 1, size).unwrap();
+    Box::new(move || queue.send(0, 512, |_| frame.len(), |_, bytes| bytes.copy_from_slice(&frame)) as u64)
+}
+
+/// Sends for a while; for how long, and how many.
+fn send_for(time: Duration, mut send: impl FnMut() -> u64) -> (f64, u64) {
     let (start, mut sent) = (Instant::now(), 0);
     while start.elapsed() < time {
-        program.send(&frame, AT_ONCE).unwrap();
-        sent += u64::from(AT_ONCE);
+        sent += send();
     }
     (start.elapsed().as_secs_f64(), sent)
 }

@@ -42,7 +42,7 @@ fn given(protocol: u8) -> Given {
         pair.at_ingress(LAN, &packets);
         all.extend(orders(&mut pair.ingress));
     }
-    let Some(&OffloadOrder::Begin(id, flows)) = all.first() else { panic!("{all:?}") };
+    let Some(&OffloadOrder::Begin(id, flows)) = all.first() else { unreachable!("{all:?}") };
     assert!(all[1..].iter().all(|order| *order == OffloadOrder::Touched(id)), "{all:?}");
     Given { pair, template, id, flows }
 }
@@ -188,7 +188,7 @@ fn a_silent_neighbour_is_told_again() {
     let now = given.pair.now;
     given.pair.ingress.offload_ended(now, given.id, Some(&report(50, 0, now.mono)));
     let plain = given.template.packet(&PAYLOAD);
-    let sent = given.pair.at_ingress(LAN, &[plain.clone()]).remove(0);
+    let sent = given.pair.at_ingress(LAN, core::slice::from_ref(&plain)).remove(0);
     assert!(sent.len() > plain.len(), "metadata goes with it");
 }
 

@@ -278,7 +278,7 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
         return;
     }
     let tables = tables();
-    let classifier = Classifier::load().unwrap();
+    let classifier = Classifier::load(false).unwrap();
     classifier.update(&tables).unwrap();
     let device = Map::<4, 8>::array("fw_test", 1).unwrap();
     // Devices in the place of sockets: the answer is the same, and the loopback device is always there.

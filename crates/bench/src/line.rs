@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -60,9 +61,9 @@ impl Line {
         go_on()?;
         let lab = format!("{PREFIX}{}-{}", contender.name(), if offload { "on" } else { "off" });
         let mut topology = contender.topology(&lab, offload, tools, scratch)?;
-        let own = std::env::current_exe()?;
+        let own = own_command()?;
         topology["hosts"]["server"]["services"]["load"] = json!({
-            "command": format!("exec '{}' load serve", own.display()),
+            "command": format!("exec '{own}' load serve"),
             "ready": format!("tcp {}", crate::load::STREAM_PORT),
         });
         let file = scratch.join(format!("{lab}.json"));
@@ -175,9 +176,14 @@ impl Crossed {
     }
 }
 
-/// This command.
+/// This command, by the path it had when it was first asked for: it may be built anew meanwhile.
 pub(crate) fn own_command() -> anyhow::Result<String> {
-    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+    static OWN: OnceLock<String> = OnceLock::new();
+    if let Some(own) = OWN.get() {
+        return Ok(own.clone());
+    }
+    let own = std::env::current_exe()?.to_string_lossy().into_owned();
+    Ok(OWN.get_or_init(|| own).clone())
 }
 
 /// Removes lines that a run which was killed left behind.

@@ -110,6 +110,7 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> anyhow::Result<()> {
     let chosen = chosen(&options.only)?;
     listen_for_signals()?;
+    line::own_command()?;
     let _turn = take_turn()?;
     line::remove_left_behind()?;
     let plan = Plan {

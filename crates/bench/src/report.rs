@@ -109,7 +109,7 @@ fn goal(reached: &Reached) -> Value {
 pub(crate) fn heading() -> String {
     format!(
         "{:<14} {:<14} {:>8} {:>17} {:>9}  {:<22} {}",
-        "CELL", "", "MEDIAN", "LEAST – MOST", "CPU ns/p", "FAIRWAY : THIS (GOAL)", ""
+        "CELL", "", "MEDIAN", "LEAST – MOST", "CPU ns", "FAIRWAY : THIS (GOAL)", ""
     )
 }
 

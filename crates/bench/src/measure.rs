@@ -121,10 +121,12 @@ fn stream(line: &Line, seconds: f64) -> anyhow::Result<Sample> {
     let number = |name: &str| sum[name].as_f64().with_context(|| format!("iperf3 says nothing of {name}"));
     let (bytes, rate, seconds) = (number("bytes")?, number("bits_per_second")?, number("seconds")?);
     ensure!(bytes > 1e6, "no more than {bytes} bytes arrived");
-    line.crossed()?.since(&before).carried(bytes as u64)?;
+    let crossed = line.crossed()?.since(&before);
+    crossed.carried(bytes as u64)?;
     let mut sample = sample(rate / 1e9, bytes / SEGMENT, seconds, &usage);
     let again = report["end"]["sum_sent"]["retransmits"].as_f64().unwrap_or_default();
     sample.beside.insert("retransmits", again);
+    sample.beside.insert("bytes a frame on the WAN", crossed.bytes as f64 / crossed.packets.max(1) as f64);
     Ok(sample)
 }
 

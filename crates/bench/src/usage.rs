@@ -57,8 +57,9 @@ impl Snapshot {
                 continue;
             }
             let who = match mark(pid) {
-                _ if pid == own || stat.parent == own => Who::Own,
+                // Children of this process, too.
                 Some(namespace) => Who::Lab(namespace, stat.name),
+                None if pid == own || stat.parent == own => Who::Own,
                 None => Who::Foreign,
             };
             processes.insert(pid, (who, stat.used));

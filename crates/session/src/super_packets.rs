@@ -245,14 +245,17 @@ impl Engine {
         let (from, to) = (session.leg(course.side).key, session.leg(course.side.other()).key);
         let cover = self.vault.get(session.protection).map(|entry| entry.cover[course.side.index()]);
         let (tcp, as_udp) = (session.protocol() == Protocol::TCP, gso.kind == GsoKind::Udp);
+        // A host is told nothing that could ask for a segment by itself.
+        let to_host = session.leg(course.side.other()).hop.is_none();
+        if parsed.payload(packet.packet.bytes()).is_empty() {
+            return false;
+        }
         match course.treatment {
             Treatment::Pass if from.protocol == to.protocol => {
                 !tcp || !as_udp || carries_ordinary_tcp(packet, parsed, false)
             }
             Treatment::Pass => {
                 let clear = cover.is_none_or(|cover| cover == Cover::Clear);
-                // A host is told nothing that could ask for a segment by itself.
-                let to_host = session.leg(course.side.other()).hop.is_none();
                 let able = if as_udp {
                     to_host && is_joined(packet, parsed, tcp, false)
                 } else {
@@ -266,7 +269,7 @@ impl Engine {
             }
             Treatment::Open => {
                 let known = cover == Some(Cover::Sealed) && from.protocol == Protocol::UDP;
-                known && as_udp && is_joined(packet, parsed, tcp, true)
+                known && as_udp && to_host && is_joined(packet, parsed, tcp, true)
             }
         }
     }

@@ -52,22 +52,48 @@ print(len(parts), hashlib.sha256(b''.join(parts[i] for i in sorted(parts))).hexd
 fn files_arrive_whatever_is_offloaded() {
     let Some(lab) = Fabric::new(2).raise("offload") else { return };
     let before = lab.drops();
-    let cases = [("on", "on"), ("off", "off"), ("on", "off"), ("off", "on")];
-    for (hosts, routers) in cases {
-        eprintln!("offloads of hosts {hosts}, of routers {routers}");
-        HOSTS.iter().for_each(|&(node, device)| set(&lab, node, device, hosts));
-        ROUTERS.iter().for_each(|&(node, device)| set(&lab, node, device, routers));
+    let cases = [
+        ("on", "on", "off"),
+        ("on", "on", "on"),
+        ("off", "off", "off"),
+        ("off", "off", "on"),
+        ("on", "off", "off"),
+        ("off", "on", "on"),
+    ];
+    for (hosts, routers, gro) in cases {
+        eprintln!("offloads of hosts {hosts}, of routers {routers}, GRO {gro}");
+        HOSTS.iter().for_each(|&(node, device)| set(&lab, node, device, hosts, gro));
+        ROUTERS.iter().for_each(|&(node, device)| set(&lab, node, device, routers, gro));
+        let whole = super_packets(&lab);
         for to in SERVER {
             download(&lab, to, "20m");
             upload(&lab, to);
             datagrams(&lab, to);
         }
+        // What hosts send in super-packets is sealed in super-packets, and opened so where the device
+        // between did not cut them.
+        let more = super_packets(&lab).iter().zip(&whole).map(|(now, then)| now - then).collect::<Vec<_>>();
+        assert!(hosts == "off" || more[0] > 100, "sealed and opened: {more:?}");
+        assert!(hosts == "off" || routers == "off" || more[1] > 100, "sealed and opened: {more:?}");
     }
     lab.assert_moved(&before, &[]);
 }
 
-fn set(lab: &Lab, node: &str, device: &str, state: &str) {
-    for feature in ["tx", "tso", "gso", "gro"] {
+/// How many super-packets routers sealed, and opened.
+fn super_packets(lab: &Lab) -> [u64; 2] {
+    let count = |name: &str| {
+        let count = |router: &String| {
+            let counters = lab.show(router, &["counters"]);
+            let of_name = |counter: &&serde_json::Value| counter["name"] == name;
+            counters.as_array().unwrap().iter().find(of_name).map_or(0, |c| c["value"].as_u64().unwrap())
+        };
+        lab.routers().iter().map(count).sum()
+    };
+    ["super-packets-sealed", "super-packets-opened"].map(count)
+}
+
+fn set(lab: &Lab, node: &str, device: &str, state: &str, gro: &str) {
+    for (feature, state) in [("tx", state), ("tso", state), ("gso", state), ("gro", gro)] {
         lab.run(node, &["ethtool", "-K", device, feature, state]).ok();
     }
 }

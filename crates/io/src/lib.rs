@@ -1,4 +1,4 @@
-//! Packet I/O on Linux: packet sockets, the classifier, netlink and TUN.
+//! Packet I/O on Linux: packet sockets, AF_XDP, the classifier, netlink and TUN.
 //!
 //! This crate is the shell around the pure engine. Linux keeps interface addresses, ARP and
 //! neighbour discovery and its own services; Fairway takes session traffic by the one table of
@@ -25,7 +25,8 @@
 //!
 //! Packets go through packet sockets with vnet headers: super-packets and unfinished checksums pass
 //! as they are, with every offload setting. Several workers share the devices; [`steering`] says who
-//! gets which packet. AF_XDP fits behind the same batches.
+//! gets which packet. Where it is wanted and the device allows it, AF_XDP sockets take what they can in
+//! front of the packet sockets (see `ports/xdp.rs`).
 
 pub mod capabilities;
 pub mod capture;

@@ -45,8 +45,11 @@ fn a_confined_router_gets_its_devices_and_its_sessions_back() {
     // The device goes, and keeps its settings on its way back.
     let namespace = |node: &str| format!("{}-{node}", lab.name);
     lab.run("branch", &["ip", "link", "set", "lan", "netns", &namespace("guest")]).ok();
-    let gone = || lab.show("branch", &["interfaces"])[0]["io"].is_null();
-    assert!(poll(10, gone), "the device is gone: {}", lab.show("branch", &["interfaces"]));
+    let lan = || {
+        let all = lab.show("branch", &["interfaces"]);
+        all.as_array().unwrap().iter().find(|one| one["name"] == "lan").unwrap()["io"].clone()
+    };
+    assert!(poll(10, || lan().is_null()), "the device is gone: {}", lan());
     lab.run("guest", &["ip", "link", "set", "lan", "netns", &namespace("branch")]).ok();
     lab.run("branch", &["ip", "link", "set", "lan", "up"]).ok();
     lab.run("branch", &["ip", "address", "add", "10.1.0.1/24", "dev", "lan"]).ok();

@@ -151,7 +151,8 @@ impl Ports {
         let endpoint =
             Endpoint::new(index, token, link, &self.poller, reads).on(&spec.name, "wait for packets")?;
         if self.leads() {
-            info!(interface = %spec.name, device = %spec.device, index, "attached");
+            let io = endpoint.link.method().name();
+            info!(interface = %spec.name, device = %spec.device, index, io, "attached");
         } else {
             debug!(interface = %spec.name, index, worker = self.worker.0, "took its seat");
         }

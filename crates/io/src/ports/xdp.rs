@@ -8,13 +8,14 @@
 //! Frames come without a word about their checksum. Where it may be unfinished, because the sender is on
 //! this machine, that is found out from the packet.
 
-use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, Checksum, DropReason};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::endpoint::SEND_RETRIES;
 use super::tap::Tap;
@@ -65,12 +66,14 @@ enum Refusal {
     NotInDriver,
     #[error("its MTU, or that of its other end, is too long for its driver")]
     TooLongForDriver,
+    #[error("its frames need more memory than this process may lock (ulimit -l)")]
+    LockLimit,
     #[error("another program is attached there")]
     Occupied,
     #[error("{0}: {1}")]
-    System(&'static str, std::io::Error),
-    #[error(transparent)]
-    Program(OpenError),
+    System(&'static str, io::Error),
+    #[error("the kernel refused the program, which wants Linux 5.18: {0}")]
+    Program(io::Error),
 }
 
 /// The AF_XDP sockets of all workers on one device, and the program that gives them frames.
@@ -136,7 +139,13 @@ impl Xdp {
         let sockets = Map::xdp_sockets("fw_xdp_sockets", queues * u32::from(workers)).map_err(maps)?;
         let facts = Map::array("fw_xdp_device", 1).map_err(maps)?;
         let redirect = Redirect { sockets: sockets.fd(), device: facts.fd(), workers, steering };
-        let program = classifier.redirect(redirect).map_err(Refusal::Program)?;
+        let program = classifier.redirect(redirect).map_err(|error| match error {
+            OpenError::Classifier { source, log } => {
+                debug!(%log, "what the kernel said of the program for XDP");
+                Refusal::Program(source)
+            }
+            other => Refusal::Program(io::Error::other(other)),
+        })?;
         // Some drivers want a program before sockets. It passes everything on until it knows the device.
         let attachment =
             program.attach_xdp(device.index, place).map_err(|error| match error.raw_os_error() {
@@ -148,18 +157,13 @@ impl Xdp {
         let receive = (FRAMES / queues.next_power_of_two()).clamp(LEAST_FRAMES, MOST_FRAMES);
         let size = QueueSize { receive, send: receive / RECEIVED_PER_SENT, frame_bytes, copies };
         let open = |number| {
-            Queue::open(device.index, number, workers, size)
-                .map_err(|error| Refusal::System("open a socket", error))
+            Queue::open(device.index, number, workers, size).map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOBUFS) => Refusal::LockLimit,
+                _ => Refusal::System("open a socket", error),
+            })
         };
         let queues: Vec<Queue> = (0..queues).map(open).collect::<Result<_, _>>()?;
-        let seats = queues.iter().flat_map(|queue| (0..workers).map(|worker| queue.fd(usize::from(worker))));
-        for (at, fd) in (0u32..).zip(seats) {
-            let Some(fd) = fd else { continue };
-            let value = (std::os::fd::AsRawFd::as_raw_fd(&fd) as u32).to_ne_bytes();
-            sockets
-                .insert(&at.to_ne_bytes(), &value)
-                .map_err(|error| Refusal::System("enter a socket", error))?;
-        }
+        enter(&sockets, &queues, workers).map_err(|error| Refusal::System("enter a socket", error))?;
         let zero_copy = queues.iter().all(Queue::is_zero_copy);
         let xdp = Self {
             _attachment: attachment,
@@ -175,7 +179,7 @@ impl Xdp {
             next_queue: AtomicUsize::new(0),
         };
         xdp.follow(device);
-        info!(device = %device.name, method = xdp.method.name(), queues = xdp.queues.len(), zero_copy, "AF_XDP");
+        debug!(device = %device.name, queues = xdp.queues.len(), zero_copy, ?size, "AF_XDP");
         Ok(xdp)
     }
 
@@ -185,7 +189,7 @@ impl Xdp {
         self.longest.store(longest.min(self.frame_bytes as usize), Ordering::Relaxed);
         let receivable = longest.min(QueueSize::longest(self.frame_bytes));
         let value = Redirect::device_value(device.mac, u16::try_from(receivable).unwrap_or(u16::MAX));
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == Some(value) {
             return;
         }
@@ -309,6 +313,16 @@ fn write(frame: &Outgoing<'_>, bytes: &mut [u8]) {
         let finished = finish_checksum(vnet, bytes);
         debug_assert!(finished.is_some(), "a vnet header that contradicts its packet");
     }
+}
+
+/// Tells the program of the sockets, in the order that [`Redirect::sockets`] wants.
+fn enter(sockets: &Map<4, 4>, queues: &[Queue], workers: u8) -> io::Result<()> {
+    let seats = queues.iter().flat_map(|queue| (0..workers).map(|worker| queue.fd(usize::from(worker))));
+    for (at, fd) in (0u32..).zip(seats) {
+        let fd = fd.ok_or(io::ErrorKind::NotFound)?;
+        sockets.insert(&at.to_ne_bytes(), &(fd.as_raw_fd() as u32).to_ne_bytes())?;
+    }
+    Ok(())
 }
 
 /// How long frames must be for the device, which must be one whose frames say everything themselves.

@@ -124,16 +124,6 @@ fn card(html: &mut String, cell: &Value) {
     html.push_str("</article>\n");
 }
 
-/// What processor time is divided by.
-fn counted(cell: &Value) -> &'static str {
-    match cell["unit"].as_str() {
-        Some("Gbit/s") => "1448 bytes that arrived",
-        Some("k/s") => "connection",
-        Some("µs") => "request with its answer",
-        _ => "packet that arrived",
-    }
-}
-
 /// A bar of a figure; that of the cell itself has its rounds and the goal, too.
 fn bar(name: &str, figures: &Value, cell: &Value, figure: &str) -> Bar {
     let own = name == "fairway";

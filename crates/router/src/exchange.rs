@@ -17,6 +17,7 @@ impl Core {
         self.tell_kernel();
         self.carry_out_offloads();
         self.hand_over();
+        self.engine.gather(&mut self.batch);
         self.ports.transmit(self.clock.now(), &mut self.batch);
         self.batch.clear();
         while let Some((audience, notice)) = self.engine.poll_notice() {

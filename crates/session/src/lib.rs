@@ -32,6 +32,7 @@ mod established;
 mod event;
 mod first;
 mod fragments;
+mod gather;
 mod hairpin;
 mod handshake;
 mod headers;

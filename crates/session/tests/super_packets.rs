@@ -74,11 +74,26 @@ fn on_the_wire(frames: &[Frame]) -> Vec<Vec<u8>> {
     frames.iter().flat_map(Frame::on_the_wire).collect()
 }
 
-/// Lets an engine process frames at once; what leaves, in order.
+/// Lets an engine process frames, as a router would in batches; what leaves, in order.
 fn process(engine: &mut Engine, now: Now, interface: InterfaceId, frames: &[Frame]) -> Vec<Frame> {
+    process_by(engine, now, interface, frames, BATCH)
+}
+
+/// The same, one by one.
+fn process_each(engine: &mut Engine, now: Now, interface: InterfaceId, frames: &[Frame]) -> Vec<Frame> {
+    process_by(engine, now, interface, frames, 1)
+}
+
+fn process_by(
+    engine: &mut Engine,
+    now: Now,
+    interface: InterfaceId,
+    frames: &[Frame],
+    at_once: usize,
+) -> Vec<Frame> {
     let mut batch = Batch::new(BATCH, 4096, 2048).with_large(BATCH);
     let mut sent = Vec::new();
-    for frames in frames.chunks(BATCH) {
+    for frames in frames.chunks(at_once) {
         batch.clear();
         for frame in frames {
             let slot = batch.receive().unwrap();
@@ -86,6 +101,7 @@ fn process(engine: &mut Engine, now: Now, interface: InterfaceId, frames: &[Fram
             (slot.interface, slot.checksum, slot.gso) = (interface, frame.checksum, frame.gso);
         }
         engine.process(now, &mut batch);
+        engine.gather(&mut batch);
         batch.in_order(|slots| {
             sent.extend(slots.iter().filter(|slot| support::is_forwarded(slot)).map(Frame::of));
         });
@@ -206,7 +222,7 @@ proptest! {
         let originals: Vec<_> = frames.iter().flat_map(segments).map(Frame::single).collect();
         let now = whole.now;
         let mut crossing = process(&mut whole.ingress, now, LAN, &frames);
-        let mut one_by_one = process(&mut single.ingress, now, LAN, &originals);
+        let mut one_by_one = process_each(&mut single.ingress, now, LAN, &originals);
         prop_assert_eq!(on_the_wire(&crossing), on_the_wire(&one_by_one));
         prop_assert_eq!(state(&whole.ingress), state(&single.ingress));
         // Somebody on the way changes a byte of some payloads.
@@ -220,7 +236,7 @@ proptest! {
             forge(&mut crossing, *number);
         }
         let delivered = process(&mut whole.egress, now, WAN, &crossing);
-        let expected = process(&mut single.egress, now, WAN, &one_by_one);
+        let expected = process_each(&mut single.egress, now, WAN, &one_by_one);
         let (delivered, expected) = (on_the_wire(&delivered), on_the_wire(&expected));
         prop_assert_eq!(transports(&delivered), transports(&expected));
         prop_assert_eq!(expected.len(), originals.len() - changed.len());
@@ -230,6 +246,51 @@ proptest! {
             prop_assert_eq!(transports(&delivered), transports(&originals));
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn packets_that_leave_together_are_what_they_were(
+        suite in suites(),
+        frames in prop::collection::vec((sent(), 0..2u32), 1..6),
+    ) {
+        let (mut together, mut single) = (pair(suite), pair(suite));
+        let originals: Vec<_> = frames
+            .iter()
+            .flat_map(|(sent, flow)| segments(&sent.frame(*flow)))
+            .map(|bytes| Frame { checksum: Checksum::Valid, ..Frame::single(bytes) })
+            .collect();
+        let now = together.now;
+        let crossing = process(&mut together.ingress, now, LAN, &originals);
+        let one_by_one = process_each(&mut single.ingress, now, LAN, &originals);
+        prop_assert_eq!(on_the_wire(&crossing), on_the_wire(&one_by_one));
+        let delivered = process(&mut together.egress, now, WAN, &crossing);
+        let delivered = on_the_wire(&delivered);
+        let originals = on_the_wire(&originals);
+        prop_assert_eq!(transports(&delivered), transports(&originals));
+        prop_assert_eq!(state(&together.ingress), state(&single.ingress));
+    }
+}
+
+#[test]
+fn packets_of_a_batch_leave_together_where_they_follow_one_another() {
+    let Pair { mut ingress, mut egress, now, .. } = pair(Some(Suite::Aes256Gcm));
+    let sent =
+        Sent { protocol: protocol::TCP, length: 40 * 1400, size: 1400, options: 12, sequence: 7, flags: ACK };
+    let originals: Vec<_> = segments(&sent.frame(0)).into_iter().map(Frame::single).collect();
+    let crossing = process(&mut ingress, now, LAN, &originals);
+    assert_eq!(crossing.len(), 1);
+    assert_eq!(ingress.counters().value(Counter::PacketsGathered), 39);
+    assert_eq!(process(&mut egress, now, WAN, &crossing).len(), 1);
+    // Neither another flow nor an acknowledgement is overtaken.
+    let mut mixed = originals;
+    let other = Sent { length: 700, ..sent.clone() };
+    mixed.insert(20, Frame::single(segments(&other.frame(1)).remove(0)));
+    let crossing = process(&mut ingress, now, LAN, &mixed);
+    assert_eq!(crossing.len(), 3);
+    assert!(crossing[1].gso.is_none());
 }
 
 /// The packets that a host without segmentation offload would have sent.

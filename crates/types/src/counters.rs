@@ -67,6 +67,8 @@ counters! {
     SuperPacketsSealed = "super-packets-sealed",
     /// Super-packets whose payload was opened and that went on as super-packets.
     SuperPacketsOpened = "super-packets-opened",
+    /// Packets that left in one super-packet with one that came before them.
+    PacketsGathered = "packets-gathered",
     /// Fragments of hosts, and pieces of peers, kept until the rest of their packet comes.
     FragmentsHeld = "fragments-held",
     /// Kept fragments and pieces that were dropped after all; the reason is counted among the drops.

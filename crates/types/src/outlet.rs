@@ -52,6 +52,11 @@ impl Emitted {
         self.turns[at]
     }
 
+    /// Whether a slot leaves directly in front of a received packet.
+    pub(crate) fn has_turn(&self, number: usize) -> bool {
+        self.turns[..self.used].binary_search(&number).is_ok()
+    }
+
     /// Where the slots end that have the turn of the one at `at`; `None` where there is none.
     pub(crate) fn end_of_turn(&self, at: usize) -> Option<usize> {
         let turns = self.turns[..self.used].get(at..)?;

@@ -377,6 +377,12 @@ impl Batch {
         self.emitted.slots_mut()
     }
 
+    /// Whether the engine made something that leaves directly in front of a received packet.
+    #[must_use]
+    pub fn has_emitted_before(&self, number: usize) -> bool {
+        self.emitted.has_turn(number)
+    }
+
     /// Calls `act` with all packets in the order in which they are to leave, some at a time: what the
     /// engine made while it decided about a received packet is in front of that packet.
     pub fn in_order(&mut self, mut act: impl FnMut(&mut [Slot])) {

@@ -44,7 +44,7 @@ use crate::vault::Vault;
 /// Where a relayed or generated message about a session goes next.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
 /// How many sessions one call of [`Engine::handle_timeout`] looks at.
-const SESSIONS_PER_TIMEOUT: usize = 512;
+const SESSIONS_PER_TIMEOUT: usize = 64;
 /// How often a session is announced, a second after the first time and ever later.
 const ANNOUNCEMENTS: u8 = 4;
 /// How many events wait for [`Engine::poll_event`] before further ones are forgotten.

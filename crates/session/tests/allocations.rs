@@ -11,7 +11,7 @@ mod support;
 use std::time::Duration;
 
 use fairway_session::Engine;
-use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now};
+use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
 use fairway_wire::protocol::{TCP, UDP};
 
 use support::packets::templates;
@@ -114,6 +114,40 @@ fn super_packets_do_not_allocate_even_when_they_are_cut() {
         ingress.process(*now, batch);
         assert_eq!(batch.emitted().len(), 30);
         assert!(count == 0 || heap::allocations() == before);
+    }
+}
+
+#[test]
+fn super_packets_do_not_allocate_when_they_are_sealed() {
+    let mut pair = Pair::with(SESSIONS, true, Some(Suite::Aes256Gcm));
+    // As it is sealed, it does not fit one packet any more.
+    let payload = vec![0x55; 65_000];
+    pair.establish(&templates(0..1, TCP, PAYLOAD), PAYLOAD);
+    let packet = templates(0..1, TCP, &payload)[0].packet(&payload);
+    let mut batch = Batch::new(BATCH, BATCH, 2048).with_large(BATCH);
+    for count in 0..3 {
+        support::fill(&mut batch, LAN, std::slice::from_ref(&packet));
+        let slot = &mut batch.received_mut()[0];
+        slot.gso = Some(Gso { kind: GsoKind::TcpV4, size: 1400, ecn: false });
+        slot.checksum = Checksum::Partial;
+        let before = heap::allocations();
+        pair.ingress.process(pair.now, &mut batch);
+        pair.ingress.gather(&mut batch);
+        assert!(count == 0 || heap::allocations() == before);
+        let mut crossing = Vec::new();
+        batch.in_order(|slots| {
+            crossing.extend(slots.iter().map(|slot| (slot.packet.bytes().to_vec(), slot.gso)));
+        });
+        assert_eq!(crossing.len(), 2);
+        for (packet, gso) in crossing {
+            support::fill(&mut batch, WAN, &[packet]);
+            batch.received_mut()[0].gso = gso;
+            let before = heap::allocations();
+            pair.egress.process(pair.now, &mut batch);
+            pair.egress.gather(&mut batch);
+            assert!(count == 0 || heap::allocations() == before);
+            assert!(support::is_forwarded(&batch.received()[0]));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use fairway_types::{Checksum, Slot};
 use fairway_wire::icmp::{self, ErrorRepr};
 use fairway_wire::ip::{self, Parsed};
+use fairway_wire::segment::SuperPacket;
 use fairway_wire::{checksum, protocol};
 
 /// An IP packet with a transport header, both without options, and all checksums right.
@@ -180,6 +181,21 @@ pub fn finished(slot: &Slot) -> Vec<u8> {
         packet[transport + at..transport + at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     packet
+}
+
+/// The packets that a device makes of what a slot holds.
+pub(crate) fn on_the_wire(slot: &Slot) -> Vec<Vec<u8>> {
+    let bytes = slot.packet.bytes();
+    let Some(Ok(whole)) = slot.gso.map(|gso| SuperPacket::new(bytes, usize::from(gso.size))) else {
+        return vec![finished(slot)];
+    };
+    let cut = |number| {
+        let mut packet = vec![0; bytes.len()];
+        let length = whole.emit(number, &mut packet).unwrap_or(0);
+        packet.truncate(length);
+        packet
+    };
+    (0..whole.count()).map(cut).collect()
 }
 
 /// Whether the transport checksum of a packet is right.

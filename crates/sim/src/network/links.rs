@@ -2,19 +2,25 @@
 
 use std::net::IpAddr;
 
-use fairway_types::{InterfaceId, Slot, Time, Verdict};
+use fairway_types::{Egress, InterfaceId, Slot, Time, Verdict};
 use fairway_wire::icmp::ErrorRepr;
 use fairway_wire::ip::Version;
 use rand_core::RngCore;
 
 use super::{Arrival, Far, LINK_DELAY, Network, NodeId};
 use crate::fragments::cut;
-use crate::packet::{IcmpError, finished, is_intact};
+use crate::packet::{IcmpError, is_intact, on_the_wire};
 
 impl Network {
     pub(super) fn transmit(&mut self, index: usize, slot: &Slot) {
         let Verdict::Forward(egress) = slot.verdict else { return };
-        let packet = finished(slot);
+        for packet in on_the_wire(slot) {
+            self.put(index, egress, packet);
+        }
+    }
+
+    /// Puts a packet on the link it leaves by.
+    fn put(&mut self, index: usize, egress: Egress, packet: Vec<u8>) {
         let at = self.now + std::time::Duration::from_nanos(LINK_DELAY);
         if let Some(&far) = self.far.get(&(index, egress.interface.0)) {
             if let Some(tap) = &mut self.tap {

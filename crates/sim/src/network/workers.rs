@@ -100,6 +100,8 @@ impl Network {
         let before = Books::of(engine);
         engine.process(now, &mut batch);
         Books::check(&before, &Books::of(engine), &batch, self.seed);
+        // What follows one another leaves together, as a router sends it.
+        engine.gather(&mut batch);
         self.dispatch(index, worker, &mut batch);
         self.batch = batch;
     }

@@ -12,6 +12,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, Checksum, DropReason};
@@ -32,14 +34,19 @@ use crate::sys::xdp::{Copies, Queue, QueueSize};
 
 /// Frames to receive into on one device, over all queues; and the least and the most of one queue.
 const FRAMES: u32 = 16_384;
-const LEAST_FRAMES: u32 = 1024;
+const USUAL_LEAST: u32 = 1024;
 const MOST_FRAMES: u32 = 8192;
+/// What a queue makes do with.
+const LEAST_FRAMES: u32 = 256;
 /// As many are received into for each that can be sent.
 const RECEIVED_PER_SENT: u32 = 4;
 /// Sizes of frames that the kernel knows.
 const FRAME_BYTES: [u32; 2] = [2048, 4096];
 /// The most queues of a device.
 const MOST_QUEUES: u32 = 64;
+
+/// How long the kernel is given to take sockets apart, before it is asked again.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// What AF_XDP on a device is made of.
 pub(super) struct Wanted<'a> {
@@ -68,7 +75,7 @@ enum Refusal {
     TooLongForDriver,
     #[error("its frames need more memory than this process may lock (ulimit -l)")]
     LockLimit,
-    #[error("another program is attached there")]
+    #[error("another program is there")]
     Occupied,
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -102,8 +109,8 @@ pub(super) fn choose(spec: &PortSpec, wanted: &Wanted<'_>) -> Option<Xdp> {
     let in_driver = match spec.io {
         IoChoice::Packet => return None,
         IoChoice::Auto if !netlink::has_zero_copy(wanted.device.index).unwrap_or(false) => return None,
-        IoChoice::Auto => Xdp::open(wanted, XdpPlace::Driver, Copies::Never),
-        IoChoice::Xdp => Xdp::open(wanted, XdpPlace::Driver, Copies::IfNeeded),
+        IoChoice::Auto => Xdp::open_soon(wanted, XdpPlace::Driver, Copies::Never),
+        IoChoice::Xdp => Xdp::open_soon(wanted, XdpPlace::Driver, Copies::IfNeeded),
     };
     let in_driver = match in_driver {
         Ok(xdp) => return Some(xdp),
@@ -129,6 +136,19 @@ pub(super) fn choose(spec: &PortSpec, wanted: &Wanted<'_>) -> Option<Xdp> {
 }
 
 impl Xdp {
+    /// Opens AF_XDP; waits a moment for a router that has just ended, whose sockets the kernel is taking
+    /// apart.
+    fn open_soon(wanted: &Wanted<'_>, place: XdpPlace, copies: Copies) -> Result<Self, Refusal> {
+        const TRIES: u32 = 10;
+        for _ in 1..TRIES {
+            match Self::open(wanted, place, copies) {
+                Err(Refusal::Occupied) => sleep(MOMENT),
+                opened => return opened,
+            }
+        }
+        Self::open(wanted, place, copies)
+    }
+
     fn open(wanted: &Wanted<'_>, place: XdpPlace, copies: Copies) -> Result<Self, Refusal> {
         let Wanted { classifier, device, steering, workers } = *wanted;
         let features =
@@ -154,15 +174,7 @@ impl Xdp {
                 Some(libc::EBUSY | libc::EEXIST) => Refusal::Occupied,
                 _ => Refusal::System("attach the program", error),
             })?;
-        let receive = (FRAMES / queues.next_power_of_two()).clamp(LEAST_FRAMES, MOST_FRAMES);
-        let size = QueueSize { receive, send: receive / RECEIVED_PER_SENT, frame_bytes, copies };
-        let open = |number| {
-            Queue::open(device.index, number, workers, size).map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOBUFS) => Refusal::LockLimit,
-                _ => Refusal::System("open a socket", error),
-            })
-        };
-        let queues: Vec<Queue> = (0..queues).map(open).collect::<Result<_, _>>()?;
+        let queues = open_queues(device, queues, workers, (frame_bytes, copies))?;
         enter(&sockets, &queues, workers).map_err(|error| Refusal::System("enter a socket", error))?;
         let zero_copy = queues.iter().all(Queue::is_zero_copy);
         let xdp = Self {
@@ -179,7 +191,7 @@ impl Xdp {
             next_queue: AtomicUsize::new(0),
         };
         xdp.follow(device);
-        debug!(device = %device.name, queues = xdp.queues.len(), zero_copy, ?size, "AF_XDP");
+        debug!(device = %device.name, queues = xdp.queues.len(), zero_copy, frame_bytes, "AF_XDP");
         Ok(xdp)
     }
 
@@ -312,6 +324,39 @@ fn write(frame: &Outgoing<'_>, bytes: &mut [u8]) {
         // The header was written for this very packet.
         let finished = finish_checksum(vnet, bytes);
         debug_assert!(finished.is_some(), "a vnet header that contradicts its packet");
+    }
+}
+
+/// Opens all queues of a device, with as many frames as may be locked.
+fn open_queues(
+    device: &Link,
+    queues: u32,
+    workers: u8,
+    (frame_bytes, copies): (u32, Copies),
+) -> Result<Vec<Queue>, Refusal> {
+    let usual = (FRAMES / queues.next_power_of_two()).clamp(USUAL_LEAST, MOST_FRAMES);
+    let mut receive = usual;
+    loop {
+        let size = QueueSize { receive, send: receive / RECEIVED_PER_SENT, frame_bytes, copies };
+        let open = |number| {
+            Queue::open(device.index, number, workers, size).map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOBUFS) => Refusal::LockLimit,
+                Some(libc::EBUSY) => Refusal::Occupied,
+                _ => Refusal::System("open a socket", error),
+            })
+        };
+        match (0..queues).map(open).collect() {
+            Err(Refusal::LockLimit) if receive > LEAST_FRAMES => {
+                receive /= 2;
+                // The kernel takes apart what was opened already.
+                sleep(MOMENT);
+            }
+            Ok(opened) if receive < usual => {
+                info!(device = %device.name, frames = receive, usual, "few frames: more may not be locked (ulimit -l)");
+                return Ok(opened);
+            }
+            done => return done,
+        }
     }
 }
 

@@ -80,6 +80,8 @@ mod tests {
         let mut tap = Tap::default();
         tap.set(Some(Box::new(move |record| log.lock().unwrap().push(record.packet.to_vec()))));
         let mut packet = vec![0x45, 0, 0, 38, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let sum = !fairway_wire::checksum::fold(fairway_wire::checksum::sum(&packet));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
         packet.extend([0, 1, 0, 2, 0, 18, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]);
         let mut record = |kind, size| {
             let gso = Some(Gso { kind, size, ecn: false });

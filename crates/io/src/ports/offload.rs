@@ -81,7 +81,9 @@ impl Ports {
             let at = ports.iter().position(|port| port.spec.id == id)?;
             let port = ports.get(at).filter(|port| port.up && port.spec.kind == PortKind::Ethernet)?;
             let endpoint = port.endpoint.as_ref()?;
-            matches!(endpoint.link, Link::Ethernet(..)).then_some((at, endpoint.index))
+            // What AF_XDP takes comes to no socket whose filter could leave it to the kernel.
+            let decides = matches!(&endpoint.link, Link::Ethernet(group, _) if group.xdp().is_none());
+            decides.then_some((at, endpoint.index))
         };
         let (_, arrival) = untagged(&self.ports, flow.interface).ok_or(OffloadRefusal::Interface)?;
         let (at, device) = untagged(&self.ports, flow.egress.interface).ok_or(OffloadRefusal::Interface)?;

@@ -36,6 +36,7 @@ mod ephemeral;
 pub mod error;
 mod frame;
 mod guard;
+mod kernel;
 mod neighbours;
 mod netlink;
 mod offload;
@@ -52,6 +53,7 @@ pub use confinement::{Program, close_to_others, confine};
 pub use ephemeral::host_ports;
 pub use error::OpenError;
 pub use guard::{Released, release};
+pub use kernel::takes_udp_super_packets;
 pub use ports::Ports;
 pub use spec::{
     IoChoice, IoMethod, LinkStatistics, PortEvent, PortKind, PortSpec, PortStatistics, PortStatus, Ready,

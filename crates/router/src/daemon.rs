@@ -62,13 +62,19 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         let opener = files.clone();
         ports.open_tun_with(move || opener.tun());
     }
+    let datagrams = fairway_io::takes_udp_super_packets();
+    if !datagrams {
+        warn!("this kernel sends each datagram by itself, which takes longer; Linux 6.2 and later do not");
+    }
     confined::give_up(&options, successor)?;
 
     let session_log = session_log.map(|output| SessionLog::start(output, clock)).transpose()?;
     let (session_log, session_writer) = session_log.unzip();
     let in_force = InForce::first(wanted, sessions, loaded.warnings.clone());
     let (ended, stop) = (Stop::new()?, Stop::new()?);
-    let (crew, workers) = start_workers(ports, loaded, clock, session_log, &ended)?;
+    let mut engines = engines(loaded, clock, u8::try_from(ports.len()).context("too many workers")?)?;
+    engines.iter_mut().for_each(|engine| engine.allow_udp_super_packets(datagrams));
+    let (crew, workers) = start_workers(ports, engines, clock, session_log, &ended)?;
     fairway_crypto::scrub_stack();
     let notifier = Notifier::from_environment();
     let control = Control::new(options, files, crew, clock, notifier, in_force);
@@ -126,15 +132,13 @@ fn refusal(refused: &Refused) -> anyhow::Error {
 /// Starts a worker for each of the `ports`.
 fn start_workers(
     ports: Vec<Ports>,
-    loaded: Loaded,
+    engines: Vec<Engine>,
     clock: Clock,
     session_log: Option<SessionLog>,
     ended: &Stop,
 ) -> anyhow::Result<(Crew, Vec<JoinHandle<anyhow::Result<()>>>)> {
-    let count = u8::try_from(ports.len()).context("too many workers")?;
     let wakers: Vec<_> = ports.iter().map(Ports::waker).collect();
     let (mut handles, mut threads) = (Vec::new(), Vec::new());
-    let engines = engines(loaded, clock, count)?;
     for (number, ((ports, engine), ring)) in (0u8..).zip(ports.into_iter().zip(engines).zip(rings(&wakers))) {
         let (handle, tasks) = Handle::new(ports.waker());
         let mut core = Core::new(engine, ports, ring, clock, session_log.clone());

@@ -115,6 +115,8 @@ pub struct Engine {
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
     pub(crate) segment: Option<Box<Slot>>,
+    /// Whether whoever sends takes super-packets of datagrams.
+    pub(crate) udp_super_packets: bool,
     /// Where a super-packet is sealed: it then changes places with the packet's own buffer.
     pub(crate) spare: PacketBuf,
 }
@@ -190,9 +192,16 @@ impl Engine {
             restarts: VecDeque::new(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
             segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(MAX_PACKET)))),
+            udp_super_packets: true,
             spare: PacketBuf::with_capacity(MAX_PACKET),
             snapshot,
         }
+    }
+
+    /// Says whether super-packets of datagrams can be sent. If not, none are made: protected TCP that
+    /// travels as UDP leaves in single packets.
+    pub const fn allow_udp_super_packets(&mut self, can: bool) {
+        self.udp_super_packets = can;
     }
 
     /// Decides about every packet of a batch.

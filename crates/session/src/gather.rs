@@ -158,7 +158,9 @@ impl Engine {
             // What was made for a packet leaves in front of it.
             let apart = batch.has_emitted_before(at);
             let slots = batch.received_mut();
-            let Some(shape) = Shape::of(&slots[at]) else {
+            let shape = Shape::of(&slots[at])
+                .filter(|shape| self.udp_super_packets || shape.protocol != Protocol::UDP);
+            let Some(shape) = shape else {
                 // What is dropped, or was consumed, is not in the way.
                 if matches!(slots[at].verdict, Verdict::Forward(_)) || apart {
                     close(&mut row, slots);

@@ -259,13 +259,13 @@ impl Engine {
                 let able = if as_udp {
                     to_host && is_joined(packet, parsed, tcp, false)
                 } else {
-                    is_spread(packet, parsed, tcp)
+                    self.udp_super_packets && is_spread(packet, parsed, tcp)
                 };
                 tcp && clear && able && packet.checksum != Checksum::Unverified
             }
             Treatment::Seal => {
                 let known = cover == Some(Cover::Sealed) && to.protocol == Protocol::UDP;
-                known && is_spread(packet, parsed, tcp)
+                known && self.udp_super_packets && is_spread(packet, parsed, tcp)
             }
             Treatment::Open => {
                 let known = cover == Some(Cover::Sealed) && from.protocol == Protocol::UDP;

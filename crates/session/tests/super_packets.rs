@@ -293,6 +293,20 @@ fn packets_of_a_batch_leave_together_where_they_follow_one_another() {
     assert!(crossing[1].gso.is_none());
 }
 
+#[test]
+fn where_the_kernel_takes_no_datagrams_together_they_leave_one_by_one() {
+    let Pair { mut ingress, mut egress, now, .. } = pair(Some(Suite::Aes256Gcm));
+    ingress.allow_udp_super_packets(false);
+    let sent =
+        Sent { protocol: protocol::TCP, length: 40 * 1400, size: 1400, options: 12, sequence: 7, flags: ACK };
+    let crossing = process(&mut ingress, now, LAN, &[sent.frame(0)]);
+    assert_eq!(crossing.len(), 40);
+    assert!(crossing.iter().all(|frame| frame.gso.is_none()));
+    // TCP may leave together wherever it has arrived as itself.
+    egress.allow_udp_super_packets(false);
+    assert_eq!(process(&mut egress, now, WAN, &crossing).len(), 1);
+}
+
 /// The packets that a host without segmentation offload would have sent.
 fn segments(frame: &Frame) -> Vec<Vec<u8>> {
     let size = frame.gso.map_or(usize::from(u16::MAX), |gso| usize::from(gso.size));

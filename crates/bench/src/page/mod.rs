@@ -112,16 +112,31 @@ fn card(html: &mut String, cell: &Value) {
     who.retain(|(_, figures)| figures.is_object());
     let figures: Vec<Bar> = who.iter().map(|(name, figures)| bar(name, figures, cell, "median")).collect();
     html.push_str(&bars(&figures, &unit));
-    let costs: Vec<Bar> =
+    let mut costs: Vec<Bar> =
         who.iter().map(|(name, figures)| bar(name, figures, cell, "cpu_ns_per_packet")).collect();
-    if costs.iter().any(|cost| cost.value > 0.0) {
-        html.push_str(
-            "<p class=\"quiet\">processor time of the whole machine for each packet that arrived, ns</p>\n",
+    let most = costs.iter().map(|cost| cost.value).fold(0.0, f64::max);
+    if most > 0.0 {
+        let (unit, divisor) = if most > 10_000.0 { ("µs", 1000.0) } else { ("ns", 1.0) };
+        costs.iter_mut().for_each(|cost| cost.value /= divisor);
+        let _ = writeln!(
+            html,
+            "<p class=\"quiet cost\">time of all processors of the machine for each {}, {unit}</p>",
+            counted(cell)
         );
-        html.push_str(&bars(&costs, "ns"));
+        html.push_str(&bars(&costs, unit));
     }
     notes(html, cell, &who);
     html.push_str("</article>\n");
+}
+
+/// What processor time is divided by.
+fn counted(cell: &Value) -> &'static str {
+    match cell["unit"].as_str() {
+        Some("Gbit/s") => "1448 bytes that arrived",
+        Some("k/s") => "connection",
+        Some("µs") => "request with its answer",
+        _ => "packet that arrived",
+    }
 }
 
 /// A bar of a figure; that of the cell itself has its rounds and the goal, too.

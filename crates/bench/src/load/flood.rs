@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use super::{SINK_PORT, Seen, begin, end, now, pattern};
 
 /// What a flood sends at once when it need not hurry, and when it need. Beginning a test run takes the
-/// kernel some milliseconds, so few are not very few.
-const FEW: u32 = 512;
+/// kernel some milliseconds, so few are as many as a veth device holds, and not less.
+const FEW: u32 = 256;
 const MANY: u32 = 64 * 128;
 /// What passes between the first datagram and the window.
 const WARM_UP: Duration = Duration::from_millis(300);

@@ -271,11 +271,20 @@ impl Decision<'_> {
         self.asm.exit();
     }
 
-    /// Counts what the worker gets, and goes on as with any other packet.
+    /// Counts what the worker gets, and goes on as with any other packet; or drops it.
     fn slow(&mut self) {
+        let shed = self.asm.label();
         self.asm.place(self.slow);
+        self.asm.load(Size::Word, Reg::R2, Reg::R7, slot::FLAGS as i16);
+        self.asm.alu(Alu::And, Reg::R2, flag::SHED as i32);
         self.asm.alu(Alu::Move, Reg::R1, 1);
+        self.asm.jump_if(Reg::R2, When::NotEqual, 0, shed);
         self.asm.atomic_add(Size::Word, Reg::R7, slot::QUEUED as i16, Reg::R1);
         self.asm.jump(self.other);
+        self.asm.place(shed);
+        // Without a note, it is Fairway's at tc, and dropped.
+        self.asm.atomic_add(Size::Word, Reg::R7, slot::LOST as i16, Reg::R1);
+        self.asm.alu(Alu::Move, Reg::R0, 0);
+        self.asm.exit();
     }
 }

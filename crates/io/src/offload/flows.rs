@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use fairway_types::{
-    FlowReport, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport, Time, Tuple, WorkerId,
+    FlowReport, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport, Time, Tuple,
+    WorkerId,
 };
 use fairway_wire::checksum::{self, Delta};
 
@@ -40,8 +41,8 @@ struct Installed {
     route: Route,
     slot: u32,
     pending: bool,
-    /// Packets and bytes that were accounted for.
-    accounted: (u64, u64),
+    /// Packets and bytes that were accounted for, and packets lost.
+    accounted: (u64, u64, u32),
 }
 
 /// A flow of which something is, or may be, with this worker.
@@ -51,8 +52,12 @@ struct Pending {
     which: usize,
     /// What had been left to the socket before it was read.
     before: Option<u32>,
-    /// Whether the socket was empty after that.
-    dry: bool,
+    /// How many frames the socket had had by then.
+    mark: u64,
+    /// How many frames had found no room in it when the flow was looked at first.
+    overruns: Option<u64>,
+    /// Whether all that was in the socket then has been read.
+    read: bool,
 }
 
 /// Traffic of a flow since it was last asked for.
@@ -61,6 +66,8 @@ pub(crate) struct Traffic {
     pub(crate) flow: OffloadFlow,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// Packets that were dropped because the worker's socket was full.
+    pub(crate) lost: u64,
 }
 
 /// The flows of one worker.
@@ -139,7 +146,7 @@ impl Flows {
             }
         }
         let [a, b] = routes;
-        let installed = |route, slot| Installed { route, slot, pending: false, accounted: (0, 0) };
+        let installed = |route, slot| Installed { route, slot, pending: false, accounted: (0, 0, 0) };
         self.sessions.insert(id, [installed(a, first), installed(b, second)]);
         self.touch(id);
         Ok(())
@@ -150,7 +157,7 @@ impl Flows {
         let Some(flows) = self.sessions.get_mut(&id) else { return };
         for (which, flow) in flows.iter_mut().enumerate() {
             if !std::mem::replace(&mut flow.pending, true) {
-                self.pending.push(Pending { id, which, before: None, dry: false });
+                self.pending.push(Pending { id, which, before: None, mark: 0, overruns: None, read: false });
             }
         }
     }
@@ -183,9 +190,14 @@ impl Flows {
         Some([first, second].map(|flow| {
             let packets = kernel.slots.double(flow.slot, slot::PACKETS).load(Relaxed);
             let bytes = kernel.slots.double(flow.slot, slot::BYTES).load(Relaxed);
-            let (told, bytes_told) = std::mem::replace(&mut flow.accounted, (packets, bytes));
-            let flow = flow.route.flow;
-            Traffic { flow, packets: packets.wrapping_sub(told), bytes: bytes.wrapping_sub(bytes_told) }
+            let lost = kernel.slots.word(flow.slot, slot::LOST).load(Relaxed);
+            let told = std::mem::replace(&mut flow.accounted, (packets, bytes, lost));
+            Traffic {
+                flow: flow.route.flow,
+                packets: packets.wrapping_sub(told.0),
+                bytes: bytes.wrapping_sub(told.1),
+                lost: u64::from(lost.wrapping_sub(told.2)),
+            }
         }))
     }
 
@@ -206,16 +218,16 @@ impl Flows {
     }
 
     /// Whether flows wait until the socket of this interface is empty.
-    pub(crate) fn is_pending(&self, interface: fairway_types::InterfaceId) -> bool {
+    pub(crate) fn is_pending(&self, interface: InterfaceId) -> bool {
         self.pending.iter().any(|pending| self.interface_of(pending) == Some(interface))
     }
 
-    fn interface_of(&self, pending: &Pending) -> Option<fairway_types::InterfaceId> {
+    fn interface_of(&self, pending: &Pending) -> Option<InterfaceId> {
         Some(self.sessions.get(&pending.id)?.get(pending.which)?.route.flow.interface)
     }
 
     /// The socket of an interface is about to be read.
-    pub(crate) fn before_read(&mut self, interface: fairway_types::InterfaceId) {
+    pub(crate) fn before_read(&mut self, interface: InterfaceId) {
         let Some(kernel) = &self.kernel else { return };
         for pending in &mut self.pending {
             let Some(flow) = self.sessions.get(&pending.id).and_then(|flows| flows.get(pending.which)) else {
@@ -227,12 +239,35 @@ impl Flows {
         }
     }
 
-    /// The socket of an interface was empty after it was read.
-    pub(crate) fn read_dry(&mut self, interface: fairway_types::InterfaceId) {
+    /// The socket of an interface, which is about to be read, has had so many frames so far, and so many
+    /// more found no room in it.
+    ///
+    /// When more come than the worker can carry, there is no moment at which nothing of a flow waits. Then
+    /// packets of the flow are dropped until what waits has gone on: for most of them there is no room
+    /// anyway.
+    pub(crate) fn mark(&mut self, interface: InterfaceId, accepted: u64, overruns: u64) {
+        let Self { kernel, sessions, pending, .. } = self;
+        let Some(kernel) = kernel else { return };
+        for pending in pending.iter_mut() {
+            let flow = sessions.get(&pending.id).and_then(|flows| flows.get(pending.which));
+            let Some(flow) = flow.filter(|flow| flow.route.flow.interface == interface) else { continue };
+            if pending.mark == 0 {
+                pending.mark = accepted.max(1);
+            }
+            if *pending.overruns.get_or_insert(overruns) < overruns {
+                kernel.slots.word(flow.slot, slot::FLAGS).fetch_or(flag::SHED, Release);
+            }
+        }
+    }
+
+    /// So many frames have been read from the socket of an interface so far, or it was empty.
+    pub(crate) fn after_read(&mut self, interface: InterfaceId, taken: u64, empty: bool) {
         let sessions = &self.sessions;
         for pending in self.pending.iter_mut().filter(|pending| pending.before.is_some()) {
             let flow = sessions.get(&pending.id).and_then(|flows| flows.get(pending.which));
-            pending.dry |= flow.is_some_and(|flow| flow.route.flow.interface == interface);
+            if flow.is_some_and(|flow| flow.route.flow.interface == interface) {
+                pending.read |= empty || taken >= pending.mark;
+            }
         }
     }
 
@@ -242,12 +277,15 @@ impl Flows {
         let Some(kernel) = kernel else { return };
         pending.retain_mut(|pending| {
             let flow = sessions.get_mut(&pending.id).and_then(|flows| flows.get_mut(pending.which));
-            let (Some(flow), Some(before)) = (flow, pending.before.filter(|_| pending.dry)) else {
+            let (Some(flow), Some(before)) = (flow, pending.before.filter(|_| pending.read)) else {
                 return true;
             };
             kernel.slots.word(flow.slot, slot::DONE).store(before, Release);
-            (pending.before, pending.dry) = (None, false);
+            (pending.before, pending.read, pending.mark) = (None, false, 0);
             flow.pending = kernel.slots.word(flow.slot, slot::QUEUED).load(Acquire) != before;
+            if !flow.pending {
+                kernel.slots.word(flow.slot, slot::FLAGS).fetch_and(!flag::SHED, Release);
+            }
             flow.pending
         });
     }

@@ -23,6 +23,8 @@ pub(super) mod slot {
     pub(in crate::offload) const PORT_CHANGE: usize = 48;
     pub(in crate::offload) const HEADER_CHANGE: usize = 52;
     pub(in crate::offload) const FLAGS: usize = 56;
+    /// How many packets were given up; see [`flag::SHED`](super::flag::SHED).
+    pub(in crate::offload) const LOST: usize = 60;
     /// How many of the packets left to the worker are known to have gone on.
     pub(in crate::offload) const DONE: usize = 64;
     /// The device they leave by.
@@ -45,6 +47,8 @@ pub(super) mod flag {
     pub(in crate::offload) const GUARDED: u32 = 1;
     pub(in crate::offload) const IPV6: u32 = 2;
     pub(in crate::offload) const TCP: u32 = 4;
+    /// What would be the worker's is dropped: its socket is full, and has to become empty.
+    pub(in crate::offload) const SHED: u32 = 8;
 }
 
 /// What the filter has found out about a packet, for the program at tc that sees it next.

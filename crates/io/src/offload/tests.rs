@@ -63,13 +63,20 @@ impl Bench {
     fn drain(&mut self) {
         self.flows.touch(NAME);
         self.flows.before_read(InterfaceId(0));
-        self.flows.read_dry(InterfaceId(0));
+        self.flows.after_read(InterfaceId(0), 0, true);
         self.flows.all_sent();
     }
 
-    /// Lets the filter see a frame, and the program at tc what the socket does not get; the frame, if it
-    /// was redirected.
+    /// The frame, if it was redirected.
     fn pass(&self, frame: &[u8], segment: u32) -> Option<Vec<u8>> {
+        let (accepted, answer, out) = self.offer(frame, segment);
+        assert_eq!(!accepted, answer == REDIRECT, "filter and tc agree: {accepted} {answer}");
+        (answer == REDIRECT).then_some(out)
+    }
+
+    /// Lets the filter see a frame, and then the program at tc: whether the socket gets it, what tc says,
+    /// and the frame as it was left.
+    fn offer(&self, frame: &[u8], segment: u32) -> (bool, u32, Vec<u8>) {
         let mut given = [0u8; 192]; // `struct __sk_buff`
         given[context::IFINDEX as usize..][..4].copy_from_slice(&LOOPBACK.to_ne_bytes());
         given[context::SEGMENT_SIZE as usize..][..4].copy_from_slice(&segment.to_ne_bytes());
@@ -78,8 +85,7 @@ impl Bench {
         let block = context::CONTROL_BLOCK as usize..context::CONTROL_BLOCK as usize + 4;
         next[block.clone()].copy_from_slice(&left[block]);
         let (answer, out, _) = self.classifier.tc_program().run_whole(frame, &next).unwrap();
-        assert_eq!(accepted == 0, answer == REDIRECT, "filter and tc agree: {accepted} {answer}");
-        (answer == REDIRECT).then_some(out)
+        (accepted != 0, answer, out)
     }
 }
 
@@ -312,7 +318,7 @@ fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
     bench.flows.touch(NAME);
     bench.flows.before_read(InterfaceId(0));
     assert!(bench.pass(&plain, 0).is_none(), "came after the look");
-    bench.flows.read_dry(InterfaceId(0));
+    bench.flows.after_read(InterfaceId(0), 0, true);
     bench.flows.all_sent();
     assert!(bench.pass(&plain, 0).is_none(), "one may still wait");
     assert!(bench.flows.has_pending());
@@ -328,6 +334,33 @@ fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
     assert!(report[0].last.unwrap() > Time::from_secs(90), "{report:?}");
     assert_eq!(report[1].packets, 0);
     assert!(bench.pass(&plain, 0).is_none(), "the flow is the worker's again");
+}
+
+#[test]
+fn a_flood_that_fills_the_socket_is_dropped_until_the_socket_is_read() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (forth, back) = pair(17);
+    bench.install(forth, back);
+    let packet = frame(&forth, 64, 0, b"flood");
+    let lan = InterfaceId(0);
+    // One round of a worker that reads half of what comes.
+    let mut round = |accepted: u64, overruns: u64, taken: u64| {
+        bench.flows.before_read(lan);
+        bench.flows.mark(lan, accepted, overruns);
+        let (accepted, answer, _) = bench.offer(&packet, 0);
+        assert_eq!((accepted, answer), (overruns == 7, 2), "while it reads");
+        bench.flows.after_read(lan, taken, false);
+        bench.flows.all_sent();
+    };
+    round(100, 7, 50);
+    round(200, 7, 100);
+    round(300, 7, 150);
+    // Nothing was lost since, so nothing is given up; then something is.
+    round(400, 8, 399);
+    round(400, 8, 400);
+    assert!(bench.pass(&packet, 0).is_some(), "nothing waits any more");
+    let traffic = bench.flows.account(NAME).unwrap();
+    assert_eq!((traffic[0].packets, traffic[0].lost), (1, 2));
 }
 
 #[test]

@@ -146,6 +146,9 @@ pub(super) struct Port {
     pub(super) spec: PortSpec,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) statistics: PortStatistics,
+    /// Frames that were put into its packet socket, as far as is known, and those taken out of it.
+    pub(super) accepted: u64,
+    pub(super) taken: u64,
     /// May have packets to receive.
     pub(super) ready: bool,
     /// Beside AF_XDP sockets, the packet socket may have some.
@@ -165,6 +168,8 @@ impl Port {
             spec,
             endpoint: None,
             statistics: PortStatistics::default(),
+            accepted: 0,
+            taken: 0,
             ready: false,
             beside: false,
             up: false,
@@ -201,7 +206,13 @@ impl Port {
                     batch.receive();
                 }
                 let slots = batch.received_mut().get_mut(first..).unwrap_or_default();
-                let (kept, more) = receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
+                let (kept, more, taken) =
+                    receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
+                self.taken += taken as u64;
+                if !more {
+                    // What was taken and could not be counted is gone, too.
+                    self.taken = self.taken.max(self.accepted);
+                }
                 (kept..room).for_each(|_| batch.unreceive());
                 self.ready = more || waiting;
                 self.beside = more;
@@ -253,7 +264,9 @@ impl Port {
         }
         if let Some(socket) = link.socket() {
             // Of a trunk, the first to ask is told: whose tag a lost frame had, nobody knows.
-            self.statistics.rx_overruns += u64::from(socket.overruns().unwrap_or(0));
+            let (accepted, lost) = socket.arrivals().unwrap_or_default();
+            self.accepted += u64::from(accepted);
+            self.statistics.rx_overruns += u64::from(lost);
         }
     }
 }
@@ -301,23 +314,23 @@ pub(super) fn send_failure(error: &io::Error) -> DropReason {
     }
 }
 
-/// Receives into `slots`; usable packets come first. Returns how many those are, and whether more may
-/// wait.
+/// Receives into `slots`; usable packets come first. Returns how many those are, whether more may wait, and
+/// how many frames there were in all.
 fn receive_frames(
     socket: &Socket,
     slots: &mut [Slot],
     spec: &PortSpec,
     statistics: &mut PortStatistics,
     tap: &mut Tap,
-) -> (usize, bool) {
+) -> (usize, bool, usize) {
     if slots.is_empty() {
-        return (0, true);
+        return (0, true, 0);
     }
     let mut headers = [[0; HEADER]; BATCH];
     let mut arrivals = [Arrival::default(); BATCH];
     let count = match receive_some(socket, slots, &mut headers, &mut arrivals, statistics) {
         Some(count) => count,
-        None => return (0, false),
+        None => return (0, false, 0),
     };
     let more = count == slots.len().min(BATCH);
     let mut kept = 0;
@@ -336,7 +349,7 @@ fn receive_frames(
         slots.swap(kept, at);
         kept += 1;
     }
-    (kept, more)
+    (kept, more, count)
 }
 
 /// One batch from the socket, past the errors that concern single frames; `None` when nothing waits.

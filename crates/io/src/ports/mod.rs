@@ -282,12 +282,15 @@ impl Ports {
                 Some(port) if port.tag().is_some() => received += self.receive_tagged(at, batch),
                 Some(port) => {
                     let interface = port.spec.id;
-                    if self.flows.has_pending() {
+                    let pending = self.flows.is_pending(interface);
+                    if pending {
                         self.flows.before_read(interface);
+                        port.count_overruns();
+                        self.flows.mark(interface, port.accepted, port.statistics.rx_overruns);
                     }
                     received += port.receive(batch, &mut self.tap);
-                    if !port.ready {
-                        self.flows.read_dry(interface);
+                    if pending {
+                        self.flows.after_read(interface, port.taken, !port.ready);
                     }
                 }
                 None => {}

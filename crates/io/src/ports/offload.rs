@@ -150,6 +150,7 @@ impl Ports {
                 if port.spec.id == direction.flow.interface {
                     port.statistics.rx_packets += direction.packets;
                     port.statistics.rx_bytes += direction.bytes;
+                    port.statistics.rx_overruns += direction.lost;
                 }
                 if port.spec.id == direction.flow.egress.interface {
                     port.statistics.tx_packets += direction.packets;

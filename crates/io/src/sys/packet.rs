@@ -327,8 +327,8 @@ impl Socket {
         poll::writable(self.fd.as_raw_fd(), std::time::Duration::from_millis(1))
     }
 
-    /// How many frames found no room since the last call.
-    pub(crate) fn overruns(&self) -> io::Result<u32> {
+    /// How many frames came in since the last call, and how many more found no room.
+    pub(crate) fn arrivals(&self) -> io::Result<(u32, u32)> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
         // SAFETY: `statistics` and `length` are live and writable, and the length is that of the
@@ -343,7 +343,7 @@ impl Socket {
             )
         };
         check(result)?;
-        Ok(statistics.tp_drops)
+        Ok((statistics.tp_packets.saturating_sub(statistics.tp_drops), statistics.tp_drops))
     }
 
     /// The descriptor.

@@ -229,6 +229,7 @@ pub fn detail(session: &Session) -> String {
             ),
         ),
         ("state", session.state.clone()),
+        ("handled by", session.forwarded_by.clone()),
         ("this router", session.role.clone()),
         ("entered at", or_none(&session.ingress_router)),
         ("from", leg(&session.initiator)),

@@ -120,7 +120,7 @@ pub struct RouterArgs {
     pub workers: Option<u8>,
     /// Whether established sessions that need nothing but other addresses and ports stay in the kernel:
     /// where it can, or never.
-    #[arg(long, value_enum, default_value_t = Offload::Off)]
+    #[arg(long, value_enum, default_value_t = Offload::Auto)]
     pub offload: Offload,
     /// How interfaces exchange frames with the kernel: `auto`, `packet` or `xdp`, or INTERFACE=MODE for one of
     /// them; may be given several times [default: auto].

@@ -35,9 +35,9 @@ pub enum LogLevel {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Offload {
     /// Where the kernel can.
+    #[default]
     Auto,
     /// Workers forward everything.
-    #[default]
     Off,
 }
 

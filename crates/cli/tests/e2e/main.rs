@@ -18,6 +18,7 @@ mod fragments;
 mod icmp;
 mod impaired;
 mod ipsec;
+mod kernel;
 mod lab;
 mod many;
 mod matrix;

@@ -150,7 +150,8 @@ impl Engine {
         let table = Table::new(limits.sessions, rng.next_u64());
         let wheel = Wheel::new(table.capacity(), now.mono);
         let counts = (model.tenants.len(), model.peers.len());
-        let ledger = Ledger::new(now.mono, &limits, &shard.quotas(&model.quotas), counts, rng.next_u64());
+        let (quotas, board) = (shard.quotas(&model.quotas), Arc::clone(&shared.board));
+        let ledger = Ledger::new(now.mono, &limits, &quotas, counts, rng.next_u64(), board);
         let mut peering_seed = [0; 32];
         rng.fill_bytes(&mut peering_seed);
         let expected = Path::expected(model, limits.sessions);

@@ -14,6 +14,7 @@
 //! a session without an answer gives way.
 
 mod account;
+mod board;
 mod opening;
 mod sources;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 mod view;
 
 use core::net::IpAddr;
+use std::sync::Arc;
 
 use fairway_types::model::{Limits, Quota, Quotas};
 use fairway_types::{DropReason, InterfaceId, PeerId, TenantId, Time};
@@ -28,6 +30,7 @@ use foldhash::fast::FixedState;
 
 use self::account::Account;
 pub(crate) use self::account::{SEARCH_INTERVAL, Tally};
+pub(crate) use self::board::Board;
 pub(crate) use self::opening::{Opening, Openings};
 pub(crate) use self::sources::Source;
 use self::sources::{Holding, Sources};
@@ -173,6 +176,7 @@ impl Ledger {
         quotas: &Quotas,
         (tenants, peers): (usize, usize),
         secret: u64,
+        board: Arc<Board>,
     ) -> Self {
         let account = |quota| Account::new(quota, now);
         Self {
@@ -180,7 +184,7 @@ impl Ledger {
             tenants: tenant_ids(tenants).map(|id| account(quotas.tenant(Some(id)))).collect(),
             without_tenant: account(quotas.without_tenant),
             peers: peer_ids(peers).map(|id| account(quotas.peer(id))).collect(),
-            sources: Sources::new(limits.sessions, quotas.source, secret),
+            sources: Sources::new(limits.sessions, quotas.source, secret, board),
             each_source: account(quotas.source),
         }
     }

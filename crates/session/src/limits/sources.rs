@@ -16,11 +16,13 @@
 
 use core::hash::{BuildHasher, Hash, Hasher};
 use core::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use fairway_types::model::Quota;
 use fairway_types::{InterfaceId, Time};
 use foldhash::fast::FixedState;
 
+use super::board::Board;
 use super::{LimitKind, Standing};
 use crate::key::FlowKey;
 
@@ -162,22 +164,24 @@ pub(crate) struct Sources {
     quota: Quota,
     sets: Box<[Set]>,
     hasher: FixedState,
+    /// What is known of sources at other workers, too. Who shares an account is not on it.
+    board: Arc<Board>,
 }
 
 impl Sources {
     /// A table for a router that holds up to `sessions` sessions.
-    pub(crate) fn new(sessions: u32, quota: Quota, secret: u64) -> Self {
+    pub(crate) fn new(sessions: u32, quota: Quota, secret: u64, board: Arc<Board>) -> Self {
         let accounts = (sessions / SESSIONS_PER_SOURCE).next_power_of_two().clamp(LEAST, MOST);
-        Self::with_sets(accounts as usize / WAYS, quota, secret)
+        Self::with_sets(accounts as usize / WAYS, quota, secret, board)
     }
 
     /// `sets` is a power of two.
-    fn with_sets(sets: usize, quota: Quota, secret: u64) -> Self {
+    fn with_sets(sets: usize, quota: Quota, secret: u64, board: Arc<Board>) -> Self {
         let source = Source { address: [0; 16], interface: 0, ipv6: false };
         let bucket = Bucket::full(quota.session_rate, Time::ZERO);
         let account = Account { source, used: false, sessions: 0, half_open: 0, proven: 0, bucket };
         let set = Set { own: [account; WAYS], shared: account };
-        Self { quota, sets: vec![set; sets].into_boxed_slice(), hasher: FixedState::with_seed(secret) }
+        Self { quota, sets: vec![set; sets].into_boxed_slice(), hasher: FixedState::with_seed(secret), board }
     }
 
     pub(crate) fn set_quota(&mut self, quota: Quota) {
@@ -194,7 +198,7 @@ impl Sources {
         let Some(set) = self.sets.get(self.set_number(source)) else { return Ok(false) };
         let account = match set.place(source) {
             Place::Own(way) => &set.own[way],
-            Place::Free(_) => return Ok(false),
+            Place::Free(_) => return Ok(self.board.has(source)),
             Place::Shared => &set.shared,
         };
         if account.bucket.filled(self.quota.session_rate, now).tokens < 1000 {
@@ -206,7 +210,7 @@ impl Sources {
         if opening && account.half_open >= self.quota.half_open {
             return Err(LimitKind::HalfOpen);
         }
-        Ok(account.used && account.proven > 0)
+        Ok(account.used && account.proven > 0 || self.board.has(source))
     }
 
     /// Counts a session, and says whether in a shared account. Takes a token unless `counted` before.
@@ -231,36 +235,60 @@ impl Sources {
         account.sessions += 1;
         account.half_open += u32::from(standing.half_open);
         account.proven += u32::from(standing.proven);
+        if standing.proven && place != Place::Shared {
+            self.board.add(source, 1);
+        }
         place == Place::Shared
     }
 
-    fn account_mut(&mut self, source: &Source, shared: bool) -> Option<&mut Account> {
+    /// The account that a session is counted in, and the board.
+    fn account_mut(&mut self, source: &Source, shared: bool) -> Option<(&mut Account, &Board)> {
         let number = self.set_number(source);
         let set = self.sets.get_mut(number)?;
-        if shared {
-            return Some(&mut set.shared);
-        }
-        set.own.iter_mut().find(|account| account.used && account.source == *source)
+        let account = if shared {
+            &mut set.shared
+        } else {
+            set.own.iter_mut().find(|account| account.used && account.source == *source)?
+        };
+        Some((account, &self.board))
     }
 
     /// Takes a session off the account it was counted in.
     pub(crate) fn leave(&mut self, source: &Source, shared: bool, standing: Standing) {
-        let Some(account) = self.account_mut(source, shared) else { return };
+        let Some((account, board)) = self.account_mut(source, shared) else { return };
         account.sessions = account.sessions.saturating_sub(1);
         account.half_open = account.half_open.saturating_sub(u32::from(standing.half_open));
-        account.proven = account.proven.saturating_sub(u32::from(standing.proven));
+        if standing.proven && account.proven > 0 {
+            account.proven -= 1;
+            if !shared {
+                board.remove(source, 1);
+            }
+        }
     }
 
     /// A session of the source changed.
     pub(crate) fn change(&mut self, source: &Source, shared: bool, was: Standing, is: Standing) {
-        let Some(account) = self.account_mut(source, shared) else { return };
+        let Some((account, board)) = self.account_mut(source, shared) else { return };
         account.half_open =
             (account.half_open + u32::from(is.half_open)).saturating_sub(u32::from(was.half_open));
-        account.proven = (account.proven + u32::from(is.proven)).saturating_sub(u32::from(was.proven));
+        if is.proven && !was.proven {
+            account.proven += 1;
+            if !shared {
+                board.add(source, 1);
+            }
+        } else if was.proven && !is.proven && account.proven > 0 {
+            account.proven -= 1;
+            if !shared {
+                board.remove(source, 1);
+            }
+        }
     }
 
     /// Forgets all sessions, which are then counted again; with `sources`, also who they were of.
     pub(crate) fn clear(&mut self, sources: bool) {
+        for account in self.sets.iter().flat_map(|set| &set.own) {
+            self.board.remove(&account.source, account.proven);
+        }
         for account in self.sets.iter_mut().flat_map(|set| set.own.iter_mut().chain([&mut set.shared])) {
             (account.sessions, account.half_open, account.proven) = (0, 0, 0);
             account.used &= !sources;
@@ -297,7 +325,7 @@ impl Sources {
     /// A table in which many sources share an account.
     #[cfg(test)]
     pub(super) fn tiny(quota: Quota) -> Self {
-        Self::with_sets(2, quota, 7)
+        Self::with_sets(2, quota, 7, Arc::new(Board::new(7)))
     }
 
     #[cfg(test)]

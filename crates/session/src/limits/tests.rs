@@ -9,6 +9,10 @@ use crate::key::FlowKey;
 const LIMITS: Limits =
     Limits { sessions: 400, half_open: 100, session_rate: 1_000_000, first_packets: 1, answers: 1 };
 
+fn board() -> Arc<Board> {
+    Arc::new(Board::new(7))
+}
+
 /// What is done to sessions.
 #[derive(Clone, Debug)]
 enum Step {
@@ -75,7 +79,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let mut ledger = Ledger::new(Time::ZERO, &LIMITS, &quotas(), (3, 3), 7);
+        let mut ledger = Ledger::new(Time::ZERO, &LIMITS, &quotas(), (3, 3), 7, board());
         // So few sets that sources have to share accounts.
         ledger.sources = Sources::tiny(quotas().source);
         Self { ledger, sessions: Vec::new() }
@@ -210,7 +214,7 @@ fn tokens_of_a_tenant_leave_some_for_others_and_for_those_with_answers() {
     let limits = Limits { session_rate: 1000, ..LIMITS };
     let tenant = Quota { session_rate: 800, ..Quota::UNLIMITED };
     let quotas = Quotas { tenants: vec![tenant; 2], ..Quotas::default() };
-    let mut ledger = Ledger::new(Time::ZERO, &limits, &quotas, (2, 0), 7);
+    let mut ledger = Ledger::new(Time::ZERO, &limits, &quotas, (2, 0), 7, board());
     let known = Owner { tenant: Some(TenantId(0)), bringer: Bringer::Host(source(9999)) };
     let answered = Standing { half_open: false, proven: true };
     ledger.begin(Time::ZERO, &known, answered);

@@ -31,6 +31,7 @@ use self::holds::Held;
 pub(crate) use self::holds::Holds;
 use crate::engine::Engine;
 use crate::key::FlowKey;
+use crate::limits::Board;
 use crate::liveness::Liveness;
 use crate::nat::Nat;
 use crate::offload::why;
@@ -128,6 +129,7 @@ pub struct Shared {
     pub(crate) keyring: Keyring,
     pub(crate) nat: Arc<Mutex<Nat>>,
     pub(crate) exceptions: Arc<Exceptions>,
+    pub(crate) board: Arc<Board>,
 }
 
 impl Shared {
@@ -139,6 +141,7 @@ impl Shared {
             keyring,
             nat: Arc::new(Mutex::new(Nat::new(&model.interfaces, secret))),
             exceptions: Arc::new(Exceptions::new(secret.rotate_left(32))),
+            board: Arc::new(Board::new(secret.rotate_left(16))),
         }
     }
 }

@@ -38,7 +38,7 @@ fn ipv6_hosts_of_one_prefix_are_one_source() {
 
 #[test]
 fn a_source_has_its_quota_and_no_more() {
-    let mut sources = Sources::new(100, quota(3, 100), 1);
+    let mut sources = Sources::new(100, quota(3, 100), 1, Arc::new(Board::new(1)));
     let (one, other) = (source(1), source(2));
     for _ in 0..3 {
         assert_eq!(sources.check(Time::ZERO, &one, false), Ok(false));
@@ -54,7 +54,7 @@ fn a_source_has_its_quota_and_no_more() {
 
 #[test]
 fn a_source_begins_sessions_at_its_rate() {
-    let mut sources = Sources::new(100, quota(u32::MAX, 50), 1);
+    let mut sources = Sources::new(100, quota(u32::MAX, 50), 1, Arc::new(Board::new(1)));
     let one = source(1);
     let mut begun = 0;
     for millis in 0..10_000 {
@@ -69,7 +69,7 @@ fn a_source_begins_sessions_at_its_rate() {
 
 #[test]
 fn half_open_sessions_are_limited_apart() {
-    let mut sources = Sources::new(100, quota(100, 1000), 1);
+    let mut sources = Sources::new(100, quota(100, 1000), 1, Arc::new(Board::new(1)));
     let opening = Standing { half_open: true, proven: false };
     for _ in 0..5 {
         sources.join(Time::ZERO, &source(1), opening, false);
@@ -81,7 +81,7 @@ fn half_open_sessions_are_limited_apart() {
 /// A million sources with a session each, while the table has room for a thousand.
 #[test]
 fn a_flood_of_sources_neither_grows_the_table_nor_takes_accounts_away() {
-    let mut sources = Sources::new(1000, quota(100, 1000), 1);
+    let mut sources = Sources::new(1000, quota(100, 1000), 1, Arc::new(Board::new(1)));
     let bytes = sources.bytes();
     let victim = source(0);
     sources.join(Time::ZERO, &victim, ANSWERED, false);
@@ -100,7 +100,7 @@ fn a_flood_of_sources_neither_grows_the_table_nor_takes_accounts_away() {
 
 #[test]
 fn an_account_that_is_idle_longest_gives_its_place() {
-    let mut sources = Sources::with_sets(1, quota(10, 10), 1);
+    let mut sources = Sources::with_sets(1, quota(10, 10), 1, Arc::new(Board::new(1)));
     for number in 0..WAYS as u32 {
         let now = Time::from_secs(1 + u64::from(number));
         sources.join(now, &source(number), UNANSWERED, false);
@@ -120,7 +120,7 @@ fn an_account_that_is_idle_longest_gives_its_place() {
 /// Sources that share an account, and get one of their own later: never more than twice the quota.
 #[test]
 fn sharing_an_account_gives_no_source_more_than_twice_its_quota() {
-    let mut sources = Sources::with_sets(1, quota(10, 1_000_000), 1);
+    let mut sources = Sources::with_sets(1, quota(10, 1_000_000), 1, Arc::new(Board::new(1)));
     for number in 0..WAYS as u32 {
         sources.join(Time::ZERO, &source(number), UNANSWERED, false);
     }
@@ -141,4 +141,27 @@ fn sharing_an_account_gives_no_source_more_than_twice_its_quota() {
         }
     }
     assert_eq!(begun, 20);
+}
+
+#[test]
+fn every_worker_knows_who_has_an_answer_at_any_of_them() {
+    let board = Arc::new(Board::new(1));
+    let mut workers = [2, 3].map(|secret| Sources::new(100, quota(100, 1000), secret, Arc::clone(&board)));
+    let preferred = |workers: &[Sources; 2], number| {
+        workers.each_ref().map(|worker| worker.check(Time::ZERO, &source(number), false).unwrap())
+    };
+    let shared = workers[0].join(Time::ZERO, &source(1), UNANSWERED, false);
+    assert_eq!(preferred(&workers, 1), [false; 2]);
+    workers[0].change(&source(1), shared, UNANSWERED, ANSWERED);
+    workers[0].join(Time::ZERO, &source(2), ANSWERED, false);
+    assert_eq!(preferred(&workers, 1), [true; 2]);
+    assert_eq!(preferred(&workers, 3), [false; 2]);
+    workers[0].leave(&source(1), shared, ANSWERED);
+    assert_eq!(preferred(&workers, 1), [false; 2]);
+    assert_eq!(preferred(&workers, 2), [true; 2]);
+    // What is counted anew is counted once.
+    workers[0].clear(false);
+    assert_eq!(preferred(&workers, 2), [false; 2]);
+    workers[0].join(Time::ZERO, &source(2), ANSWERED, true);
+    assert_eq!(preferred(&workers, 2), [true; 2]);
 }

@@ -1,4 +1,5 @@
 //! What the processor has that makes one way faster than another.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors have fewer ways"))]
 
 use std::sync::OnceLock;
 

@@ -41,6 +41,8 @@ mod neighbours;
 mod netlink;
 mod offload;
 pub mod ports;
+#[cfg(test)]
+mod random;
 mod resolver;
 pub mod spec;
 pub mod steering;

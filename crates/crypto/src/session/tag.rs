@@ -56,11 +56,7 @@ impl TagKey {
 
     /// [`Self::append`] for up to [`LANES`] pieces.
     pub(super) fn append_all(&self, pieces: &mut [Sealing<'_>]) -> Option<()> {
-        let mut messages = [[&[][..]; 2]; LANES];
-        for (message, piece) in messages.iter_mut().zip(pieces.iter()) {
-            let (signed, _) = piece.block.split_last_chunk::<TAG_LENGTH>()?;
-            *message = [piece.associated, signed];
-        }
+        let messages = signed(pieces.iter().map(|piece| [piece.associated, &*piece.block]))?;
         let tags = self.tags(messages.get(..pieces.len())?);
         for (piece, tag) in pieces.iter_mut().zip(tags) {
             *piece.block.last_chunk_mut()? = tag;
@@ -79,12 +75,8 @@ impl TagKey {
     /// at once.
     pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
         let mut known = [Tag::Unknown; LANES];
-        let mut messages = [[&[][..]; 2]; LANES];
-        for (message, sealed) in messages.iter_mut().zip(blocks) {
-            let Some((signed, _)) = sealed.block.split_last_chunk::<TAG_LENGTH>() else { return known };
-            *message = [sealed.associated, signed];
-        }
-        let Some(messages) = messages.get(..blocks.len()) else { return known };
+        let messages = signed(blocks.iter().map(|sealed| [sealed.associated, &*sealed.block]));
+        let Some(messages) = messages.as_ref().and_then(|all| all.get(..blocks.len())) else { return known };
         let Some(lanes) = self.lanes.as_ref().filter(|_| are_worth_it(messages)) else { return known };
         for ((known, expected), sealed) in known.iter_mut().zip(lanes.tags(messages)).zip(blocks) {
             let found = sealed.block.last_chunk::<TAG_LENGTH>();
@@ -108,6 +100,16 @@ impl TagKey {
         }
         Ok(signed.len())
     }
+}
+
+/// What is signed of up to [`LANES`] blocks, each with what is authenticated with it: all but the tag.
+fn signed<'a>(blocks: impl Iterator<Item = Message<'a>>) -> Option<[Message<'a>; LANES]> {
+    let mut messages = [[&[][..]; 2]; LANES];
+    for (message, [associated, block]) in messages.iter_mut().zip(blocks) {
+        let (signed, _) = block.split_last_chunk::<TAG_LENGTH>()?;
+        *message = [associated, signed];
+    }
+    Some(messages)
 }
 
 /// Whether messages are of one length, and enough of them that lanes are not wasted.

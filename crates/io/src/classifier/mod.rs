@@ -346,14 +346,9 @@ impl Classifier {
     /// as it does on sockets.
     #[cfg(test)]
     pub(crate) fn filter_in_test(&self) -> Program {
-        let maps = MapFds {
-            local: self.local.fd(),
-            peers: self.peers.fd(),
-            counters: self.counters.fd(),
-            tags: self.tags.fd(),
-            host_ports: self.host_ports.fd(),
-            offload: self.offload.as_ref().map(|kernel| kernel.fds()),
-        };
+        let Self { local, peers, counters, tags, host_ports, .. } = self;
+        let offload = self.offload.as_ref().map(|kernel| kernel.fds());
+        let maps = MapFds { offload, ..map_fds(local, peers, counters, tags, host_ports) };
         load_program(ProgramKind::SchedCls, maps, Frames::Untagged, Answer::Accept).unwrap()
     }
 

@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::program::Answer;
 use super::*;
+use crate::random::Random;
 
 const MAC: [u8; 6] = [0; 6]; // The address of the loopback device, which test runs go by.
 
@@ -185,22 +186,6 @@ fn corpus() -> Vec<(Rule, Vec<u8>)> {
 fn the_reference_decides_the_corpus_as_documented() {
     for (index, (rule, frame)) in corpus().into_iter().enumerate() {
         assert_eq!(classify(&frame, &tables()), rule, "case {index}: {frame:02x?}");
-    }
-}
-
-/// A generator that needs no crate: the test prints its seed by being constant.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
     }
 }
 

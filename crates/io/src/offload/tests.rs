@@ -10,26 +10,12 @@ use fairway_wire::{checksum, svr};
 use super::layout::{context, slot};
 use super::{Flows, Kernel, Route};
 use crate::classifier::Classifier;
+use crate::random::Random;
 use crate::sys::bpf::Program;
 
 const LOOPBACK: u32 = 1;
 const REDIRECT: u32 = 7;
 const NAME: OffloadId = OffloadId(1);
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
 
 /// Both programs and the flows of one worker.
 struct Bench {

@@ -8,26 +8,9 @@ use fairway_types::steering::class_of;
 use fairway_wire::ip::{self, Fragment, IcmpKind};
 
 use super::*;
-
-/// A generator that needs no crate: the test prints its seed by being constant.
-struct Random(u64);
+use crate::random::Random;
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
     fn of<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.below(values.len())]
     }

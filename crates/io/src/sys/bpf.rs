@@ -3,8 +3,6 @@
 //! The attribute structures are the leading parts of `union bpf_attr` (include/uapi/linux/bpf.h) that
 //! each command reads; the kernel takes what is missing as zero.
 
-pub(crate) mod live;
-
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -16,7 +14,6 @@ const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const PROG_LOAD: libc::c_long = 5;
-#[cfg(test)]
 const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_ATTACH: libc::c_long = 8;
 const PROG_DETACH: libc::c_long = 9;
@@ -24,6 +21,11 @@ const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
+
+/// Frames of a test run go where the program sends them (`BPF_F_TEST_XDP_LIVE_FRAMES`).
+const LIVE_FRAMES: u32 = 1 << 1;
+/// Such frames that the kernel hands over together; the most it takes is 256.
+const LIVE_BATCH: u32 = 64;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
@@ -91,7 +93,6 @@ struct ProgLoad {
 }
 const _: () = assert!(size_of::<ProgLoad>() == 64);
 
-#[cfg(test)]
 #[repr(C)]
 #[derive(Default)]
 struct TestRun {
@@ -112,7 +113,6 @@ struct TestRun {
     batch_size: u32,
     padding: u32,
 }
-#[cfg(test)]
 const _: () = assert!(size_of::<TestRun>() == 80);
 
 #[repr(C)]
@@ -498,17 +498,16 @@ impl Program {
         Ok(self.repeat(frame, 1)?.0)
     }
 
-    /// Lets the program for XDP send `frame` so many times: frames that it redirects go out.
-    #[cfg(test)]
+    /// Runs the program for XDP on so many frames, each of which begins as a copy of `frame` or as what the
+    /// program made of one before; frames that it redirects go out (Linux 5.18).
     pub(crate) fn send(&self, frame: &[u8], times: u32) -> io::Result<()> {
-        const LIVE_FRAMES: u32 = 1 << 1;
         let mut attributes = TestRun {
             prog_fd: raw(&self.fd),
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
             repeat: times,
             flags: LIVE_FRAMES,
-            batch_size: 64,
+            batch_size: LIVE_BATCH,
             ..TestRun::default()
         };
         bpf(PROG_TEST_RUN, &mut attributes).map(drop)

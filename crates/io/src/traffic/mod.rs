@@ -12,8 +12,7 @@ mod tests;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::classifier::asm::AssemblyError;
-use crate::sys::bpf::live::FrameMaker;
+use crate::classifier::asm::{AssemblyError, Instruction};
 use crate::sys::bpf::{Map, Program, ProgramKind, possible_cpus};
 
 /// The most sessions that a flood can have: as many as there are ports and sources.
@@ -59,7 +58,7 @@ pub struct FloodPlan {
 /// A source of datagrams.
 #[derive(Debug)]
 pub struct Flood {
-    maker: FrameMaker,
+    maker: Program,
     frame: Vec<u8>,
     counters: Map<4, 8>,
 }
@@ -80,7 +79,7 @@ impl Flood {
         let counters = Map::per_cpu_array("fw_flood", COUNTERS)?;
         let frame = program::frame(plan);
         let code = program::flood(plan, &frame, counters.fd()).map_err(assembly)?;
-        Ok(Self { maker: FrameMaker::load("fw_flood", &code)?, frame, counters })
+        Ok(Self { maker: load(ProgramKind::Xdp, "fw_flood", &code)?, frame, counters })
     }
 
     /// Sends so many datagrams, as fast as it can, on the calling thread.
@@ -88,7 +87,7 @@ impl Flood {
     /// # Errors
     /// When the kernel does not run the program, or a signal came.
     pub fn send(&self, datagrams: u32) -> io::Result<()> {
-        self.maker.run(&self.frame, datagrams)
+        self.maker.send(&self.frame, datagrams)
     }
 
     /// How many datagrams were made. The device counts those that it had no room for.
@@ -138,8 +137,7 @@ impl Tally {
     pub fn attach(ifindex: u32, side: Side, port: u16, payload: usize, fate: Fate) -> io::Result<Self> {
         let counters = Map::per_cpu_array("fw_tally", COUNTERS)?;
         let code = program::tally(ifindex, side, port, payload, fate, counters.fd()).map_err(assembly)?;
-        let program = Program::load(ProgramKind::SchedCls, NAME, &code)
-            .map_err(|(error, log)| io::Error::new(error.kind(), format!("{error}: {log}")))?;
+        let program = load(ProgramKind::SchedCls, NAME, &code)?;
         for old in Program::attached(ifindex, NAME)? {
             old.detach_tcx(ifindex)?;
         }
@@ -161,6 +159,11 @@ impl Drop for Tally {
         // A device that is gone has taken the program with it.
         let _ = self.program.detach_tcx(self.ifindex);
     }
+}
+
+fn load(kind: ProgramKind, name: &str, code: &[Instruction]) -> io::Result<Program> {
+    Program::load(kind, name, code)
+        .map_err(|(error, log)| io::Error::new(error.kind(), format!("{error}: {log}")))
 }
 
 fn assembly(error: AssemblyError) -> io::Error {

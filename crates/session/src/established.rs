@@ -161,17 +161,23 @@ impl Engine {
         if let Some(path) = path.filter(|_| !sent) {
             self.tell(now, index, side.other(), path, attach, packet, outlet)?;
         }
-        if let Some(session) = self.table.get_mut(index) {
-            let leg = session.leg_mut(side);
-            let before = leg.packets;
-            leg.packets += count;
-            leg.bytes += bytes;
-            let after = leg.packets;
-            if packet.handed == 0 {
-                self.consider(now, index, before, after);
-            }
-        }
+        self.carried(course, packet, count, bytes);
         Ok(if sent { Verdict::Consumed } else { Verdict::Forward(egress) })
+    }
+
+    /// Counts what a leg has carried, and whether that is enough for the kernel to take the session.
+    #[inline]
+    fn carried(&mut self, course: &Course, packet: &Slot, packets: u64, bytes: u64) {
+        let &Course { now, index, side, .. } = course;
+        let Some(session) = self.table.get_mut(index) else { return };
+        let leg = session.leg_mut(side);
+        let before = leg.packets;
+        leg.packets += packets;
+        leg.bytes += bytes;
+        let after = leg.packets;
+        if packet.handed == 0 {
+            self.consider(now, index, before, after);
+        }
     }
 
     /// Opens the payload of a packet where it is sealed, and reads the packet anew.

@@ -197,6 +197,16 @@ impl Assembler {
         self.push(BYTE_SWAP_TO_BIG_ENDIAN, register, 0, 0, 32);
     }
 
+    /// Brings a sum of 32 bits down to 16, carries added (RFC 1071).
+    pub(crate) fn fold(&mut self, sum: Reg, scratch: Reg) {
+        for _ in 0..2 {
+            self.alu_reg(Alu::Move, scratch, sum);
+            self.alu(Alu::ShiftRight, scratch, 16);
+            self.alu(Alu::And, sum, 0xffff);
+            self.alu_reg(Alu::Add, sum, scratch);
+        }
+    }
+
     /// `destination = *(base + offset)`.
     pub(crate) fn load(&mut self, size: Size, destination: Reg, base: Reg, offset: i16) {
         self.push(CLASS_LOAD | size as u8, destination, base as u8, offset, 0);

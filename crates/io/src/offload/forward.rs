@@ -120,12 +120,7 @@ fn header_checksum(asm: &mut Assembler, at: i16) {
     asm.alu(Alu::ExclusiveOr, Reg::R1, 0xffff);
     asm.load(Size::Word, Reg::R4, Reg::R8, slot::HEADER_CHANGE as i16);
     asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
-    for _ in 0..2 {
-        asm.alu_reg(Alu::Move, Reg::R4, Reg::R1);
-        asm.alu(Alu::ShiftRight, Reg::R4, 16);
-        asm.alu(Alu::And, Reg::R1, 0xffff);
-        asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
-    }
+    asm.fold(Reg::R1, Reg::R4);
     asm.alu(Alu::ExclusiveOr, Reg::R1, 0xffff);
     asm.store(Size::Half, Reg::R2, at, Reg::R1);
 }

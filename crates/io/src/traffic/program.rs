@@ -86,12 +86,7 @@ fn count(asm: &mut Assembler, counters: i32, number: Option<Reg>, lost: Label) {
 
 /// Writes the checksum that follows from the sum in R1 behind R2.
 fn store_checksum(asm: &mut Assembler, at: usize) {
-    for _ in 0..2 {
-        asm.alu_reg(Alu::Move, Reg::R0, Reg::R1);
-        asm.alu(Alu::ShiftRight, Reg::R0, 16);
-        asm.alu(Alu::And, Reg::R1, 0xffff);
-        asm.alu_reg(Alu::Add, Reg::R1, Reg::R0);
-    }
+    asm.fold(Reg::R1, Reg::R0);
     // The complement of 0xffff would be zero, which says that there is no checksum; of IPv4, both
     // are the same.
     asm.alu(Alu::ExclusiveOr, Reg::R1, 0xffff);

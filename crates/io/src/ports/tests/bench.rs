@@ -90,6 +90,22 @@ impl Bench {
         }
         ip(&format!("-n {host} route add default via 10.77.{net}.1"));
         ip(&format!("-n {host} -6 route add default via 2001:db8:77:{net}::1"));
+        self.wait_for("the link is up", || {
+            [(&host, "eth0"), (&router, router_device)].iter().all(|(namespace, device)| {
+                let shown = run("ip", &format!("-n {namespace} -brief link show dev {device}"));
+                String::from_utf8_lossy(&shown.stdout).split_whitespace().nth(1) == Some("UP")
+            })
+        });
+    }
+
+    /// Looks again and again until the condition holds. The kernel notices that a device has a link when it
+    /// has the time to; until then it may ask for no neighbour and hear no solicitation.
+    pub(super) fn wait_for(&self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !condition() {
+            assert!(Instant::now() < deadline, "{}: not within 10 s: {what}", self.prefix);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(super) fn namespace(&self, name: &str) -> String {

@@ -1,4 +1,6 @@
 //! iperf3 across the forwarder, with offloads on and off.
+//!
+//! What a test asserts is that so much arrived, not how fast: that depends on what else the machine does.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +45,22 @@ impl Drop for Server {
     }
 }
 
+/// Megabytes that arrived of what was sent.
+fn carried(bench: &Bench, options: &str) -> f64 {
+    // However little of a processor there is.
+    let report = bench.output("a", &format!("timeout 30 iperf3 -p 5201 -f M --connect-timeout 10000 {options}"));
+    let line = report.lines().find(|line| line.contains("receiver")).unwrap_or_else(|| panic!("{report}"));
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let at = fields.iter().position(|field| field.ends_with("Bytes")).unwrap();
+    let unit = match fields[at] {
+        "GBytes" => 1e3,
+        "MBytes" => 1.0,
+        "KBytes" => 1e-3,
+        _ => 1e-6,
+    };
+    fields[at - 1].parse::<f64>().unwrap() * unit
+}
+
 /// Gbit/s at the receiver.
 fn iperf(bench: &Bench, options: &str) -> f64 {
     let report = bench.output("a", &format!("iperf3 -p 5201 -f m --connect-timeout 3000 {options}"));
@@ -61,9 +79,9 @@ fn tcp_crosses_with_every_offload_setting() {
         bench.set_offloads(settings);
         for target in ["10.77.2.2", "2001:db8:77:2::2"] {
             for direction in ["", "-R"] {
-                let rate = iperf(&bench, &format!("-c {target} -t 1 {direction}"));
-                eprintln!("offloads {settings}, {target} {direction}: {rate:.2} Gbit/s");
-                assert!(rate > 0.05, "offloads {settings}, {target} {direction}: {rate} Gbit/s");
+                let arrived = carried(&bench, &format!("-c {target} -n 40M {direction}"));
+                // A server counts no more when its client has sent it all.
+                assert!(arrived > 30.0, "offloads {settings}, {target} {direction}: {arrived} of 40 MB");
             }
         }
     }
@@ -71,8 +89,11 @@ fn tcp_crosses_with_every_offload_setting() {
     bench.output("a", "ethtool -K eth0 tx on tso off gso off");
     bench.output("r", "ethtool -K right tx off tso off gso off");
     bench.output("r", "ethtool -K left gro on");
-    assert!(iperf(&bench, "-c 10.77.2.2 -t 1") > 0.05);
-    assert!(iperf(&bench, "-c 10.77.2.2 -t 1 -u -b 200M -l 1200") > 0.1);
+    let arrived = carried(&bench, "-c 10.77.2.2 -n 40M");
+    assert!(arrived > 30.0, "{arrived} of 40 MB");
+    // A program that gets no processor loses some of what has arrived.
+    let arrived = carried(&bench, "-c 10.77.2.2 -n 10M -u -b 50M -l 1200");
+    assert!(arrived > 5.0, "datagrams: {arrived} of 10 MB");
     let drops = forwarder.ask(|ports, _, _| {
         ports.status().iter().map(|s| s.statistics.drops().collect::<Vec<_>>()).collect::<Vec<_>>()
     });

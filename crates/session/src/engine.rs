@@ -55,12 +55,8 @@ const GROUP: usize = 64;
 
 /// A packet before it is decided.
 pub(crate) struct Arrival {
-    parsed: Result<Parsed, ParseError>,
+    headers: Result<(Parsed, FlowKey), ParseError>,
     hint: Hint,
-}
-
-impl Arrival {
-    const NONE: Self = Self { parsed: Err(ParseError::IpTooShort), hint: Hint::NONE };
 }
 
 /// One worker's sessions and everything needed to decide about packets.
@@ -111,6 +107,8 @@ pub struct Engine {
     pub(crate) fragments: Store,
     /// Names the packet that was last sent in pieces.
     pub(crate) next_fragment_id: u32,
+    /// Packets of a batch before they are decided.
+    arrivals: Vec<Arrival>,
     /// Decrypted payload section of the packet in hand.
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
@@ -191,6 +189,7 @@ impl Engine {
             records: Records::default(),
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
+            arrivals: Vec::with_capacity(GROUP),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
             segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(MAX_PACKET)))),
             udp_super_packets: true,
@@ -208,8 +207,10 @@ impl Engine {
     /// Decides about every packet of a batch.
     pub fn process(&mut self, now: Now, batch: &mut Batch) {
         let (received, mut outlet) = batch.split();
+        // What the engine is asked to do meanwhile has arrivals of its own.
+        let mut arrivals = std::mem::take(&mut self.arrivals);
         for (first, group) in (0..).step_by(GROUP).zip(received.chunks_mut(GROUP)) {
-            let arrivals = self.approach(group);
+            self.approach(group, &mut arrivals);
             for (number, (packet, arrival)) in (first..).zip(group.iter_mut().zip(&arrivals)) {
                 let before = outlet.len();
                 outlet.begin_turn(number);
@@ -220,32 +221,31 @@ impl Engine {
             }
             self.account(group);
         }
+        self.arrivals = arrivals;
     }
 
     /// Parses packets, and brings what the table has for them into the cache before the first of
     /// them is decided: waiting for memory is most of what a packet would cost otherwise.
-    fn approach(&self, group: &[Slot]) -> [Arrival; GROUP] {
-        let mut arrivals = core::array::from_fn(|number| {
-            group.get(number).map_or(Arrival::NONE, |packet| self.arrival(packet))
-        });
-        self.table.guess(arrivals.iter_mut().take(group.len()).map(|arrival| &mut arrival.hint));
-        self.table.touch(arrivals.iter().take(group.len()).map(|arrival| &arrival.hint));
+    fn approach(&self, group: &[Slot], arrivals: &mut Vec<Arrival>) {
+        arrivals.clear();
+        arrivals.extend(group.iter().map(|packet| self.arrival(packet)));
+        self.table.guess(arrivals.iter_mut().map(|arrival| &mut arrival.hint));
+        self.table.touch(arrivals.iter().map(|arrival| &arrival.hint));
         if self.vault.len() > 0 {
-            let protections =
-                arrivals.iter().take(group.len()).map(|arrival| self.table.guessed_protection(&arrival.hint));
+            let protections = arrivals.iter().map(|arrival| self.table.guessed_protection(&arrival.hint));
             core::hint::black_box(protections.fold(0, |touched, index| touched ^ self.vault.touch(index)));
         }
-        arrivals
     }
 
     #[inline]
     pub(crate) fn arrival(&self, packet: &Slot) -> Arrival {
-        let parsed = ip::parse(packet.packet.bytes());
-        let hint = match &parsed {
-            Ok(parsed) => self.table.hint(&FlowKey::of_packet(packet.interface, parsed)),
+        let headers = ip::parse(packet.packet.bytes())
+            .map(|parsed| (parsed, FlowKey::of_packet(packet.interface, &parsed)));
+        let hint = match &headers {
+            Ok((_, key)) => self.table.hint(key),
             Err(_) => Hint::NONE,
         };
-        Arrival { parsed, hint }
+        Arrival { headers, hint }
     }
 
     fn account(&mut self, group: &[Slot]) {
@@ -277,8 +277,8 @@ impl Engine {
         arrival: &Arrival,
         outlet: &mut Outlet<'_>,
     ) -> Verdict {
-        let parsed = match &arrival.parsed {
-            Ok(parsed) => parsed,
+        let (parsed, key) = match &arrival.headers {
+            Ok(headers) => (&headers.0, &headers.1),
             Err(error) if error.is_transport() => {
                 return self.drop_packet(now, packet, None, DropReason::MalformedTransport);
             }
@@ -286,27 +286,26 @@ impl Engine {
         };
         // Short Ethernet frames are padded.
         packet.packet.truncate(parsed.total_len as usize);
-        let key = FlowKey::of_packet(packet.interface, parsed);
         if parsed.fragment != ip::Fragment::No {
             return self.fragment(now, packet, parsed, outlet);
         }
-        if self.holds_back(&key, packet) {
+        if self.holds_back(key, packet) {
             return Verdict::Consumed;
         }
-        let result = match self.table.find_near(arrival.hint, &key) {
+        let result = match self.table.find_near(arrival.hint, key) {
             Some((index, side)) => {
                 let result = self.established(now, index, side, packet, parsed, outlet);
                 self.touched(now, index);
                 result
             }
-            None => self.unknown(now, &key, packet, parsed, outlet),
+            None => self.unknown(now, key, packet, parsed, outlet),
         };
         match result {
             Ok(Verdict::Forward(egress)) if egress.interface.is_hairpin() => {
                 self.turn_around(now, packet, egress.interface, outlet)
             }
             Ok(verdict) => verdict,
-            Err(reason) => self.drop_packet(now, packet, Some(key), reason),
+            Err(reason) => self.drop_packet(now, packet, Some(*key), reason),
         }
     }
 

@@ -110,13 +110,14 @@ impl Engine {
         };
         let attach = self.attachment(now, index, side);
         let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
-        let (leg, out) = (session.leg(side), session.leg(side.other()));
-        let (rewrite, to, next_hop) = (leg.rewrite, out.key, out.next_hop);
+        let out = session.leg(side.other());
+        let (to, next_hop) = (out.key, out.next_hop);
         let path = out.hop.as_ref().map(|hop| hop.path);
         // A payload that looks like metadata must not be taken for it by the next router.
         let shown = path.is_some() && treatment != Treatment::Seal;
-        let splits = attach != Attach::Nothing || (shown && find_cookie(packet, parsed) != Cookie::None);
-        if packet.gso.is_some() && splits {
+        if packet.gso.is_some()
+            && (attach != Attach::Nothing || (shown && find_cookie(packet, parsed) != Cookie::None))
+        {
             return self.process_segments(now, packet, outlet);
         }
         let mtu = self.way_mtu(now.mono, to.interface, path);
@@ -134,7 +135,8 @@ impl Engine {
         if syn {
             self.clamp_native(index, packet, parsed);
         }
-        rewrite.apply(packet, parsed, &to)?;
+        let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
+        session.leg(side).rewrite.apply(packet, parsed, &to)?;
         if syn && parsed.protocol != to.protocol.0 {
             self.clamp_restored(index, packet, &to);
         }
@@ -159,7 +161,7 @@ impl Engine {
             None => false,
         };
         if let Some(path) = path.filter(|_| !sent) {
-            self.tell(now, index, side.other(), path, attach, packet, outlet)?;
+            self.tell(course, path, attach, packet, &to, outlet)?;
         }
         self.carried(course, packet, count, bytes);
         Ok(if sent { Verdict::Consumed } else { Verdict::Forward(egress) })

@@ -17,8 +17,9 @@ pub(crate) struct End {
 impl End {
     #[inline]
     pub(crate) fn new(address: IpAddr, port: u16) -> Self {
+        const MAPPED: u128 = 0xffff << 32;
         let address = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V4(v4) => (MAPPED | u128::from(v4.to_bits())).to_be_bytes(),
             IpAddr::V6(v6) => v6.octets(),
         };
         Self { address, port }

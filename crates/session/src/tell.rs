@@ -9,6 +9,7 @@ use fairway_wire::svr::{self, Context, HeaderTlvs, ModifyRequest, PayloadTlvs};
 use rand_chacha::ChaCha12Rng;
 
 use crate::engine::Engine;
+use crate::established::Course;
 use crate::handshake::Attach;
 use crate::headers::payload_offsets;
 use crate::key::FlowKey;
@@ -19,27 +20,28 @@ use crate::table::Index;
 use crate::vault::{Cover, Protection};
 
 impl Engine {
-    /// Attaches metadata to a packet that is about to leave by `out`, where it is due. A payload that
+    /// Attaches metadata to a packet that was rewritten for the leg `to`, where it is due. A payload that
     /// looks like metadata is guarded by some in any case.
-    #[expect(clippy::too_many_arguments, reason = "the packet, its session and its way")]
+    #[inline]
     pub(crate) fn tell(
         &mut self,
-        now: Now,
-        index: Index,
-        out: Side,
+        course: &Course,
         path: PathId,
         attach: Attach,
         packet: &mut Slot,
+        to: &FlowKey,
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
-        if attach != Attach::Nothing && self.attach_or_send_ahead(now, index, out, path, packet, outlet)? {
+        let &Course { now, index, side, .. } = course;
+        if attach != Attach::Nothing
+            && self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?
+        {
             return Ok(());
         }
-        let Some(to) = self.table.get(index).map(|session| session.leg(out).key) else { return Ok(()) };
         // Segments of a super-packet were looked at before.
-        if packet.gso.is_none() && mimics_metadata(packet, &to) {
+        if packet.gso.is_none() && mimics_metadata(packet, to) {
             self.counters.increment(Counter::FalsePositives);
-            self.seal(now, path, packet, &to, HeaderTlvs::default(), &PayloadTlvs::default())?;
+            self.seal(now, path, packet, to, HeaderTlvs::default(), &PayloadTlvs::default())?;
         }
         Ok(())
     }
@@ -192,6 +194,7 @@ fn modify_request(protection: &Protection, out: Side) -> Option<ModifyRequest> {
     decided.then_some(ModifyRequest { forward: out == Side::Responder, done: false, sequence: 1 })
 }
 
+#[inline]
 fn mimics_metadata(packet: &Slot, to: &FlowKey) -> bool {
     let (_, payload) = payload_offsets(packet.packet.bytes(), to);
     packet.packet.bytes().get(payload..).is_some_and(svr::starts_with_cookie)

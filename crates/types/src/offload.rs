@@ -62,6 +62,8 @@ pub enum OffloadRefusal {
     NoRoom,
     /// An interface is not one that it can forward by.
     Interface,
+    /// Its packets arrive by AF_XDP, and the device they leave by takes no frames from there.
+    Egress,
     /// The link address of a next hop is not known.
     NextHop,
     /// It did not take it.

@@ -8,12 +8,43 @@ use crate::fabric::{Fabric, SERVER, named};
 use crate::lab::{Lab, fairway, pass, poll};
 use crate::programs::{download, downloader, hash, iperf, ssh_options, url};
 
+/// What forwards in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The program at tc.
+    Stack,
+    /// The program for XDP.
+    Driver,
+}
+
+impl Way {
+    /// Both, if the environment does not say that all is to be by AF_XDP.
+    fn all() -> &'static [Self] {
+        match std::env::var("FAIRWAY_TEST_IO").as_deref() {
+            Ok("xdp") => &[Self::Driver],
+            _ => &[Self::Stack, Self::Driver],
+        }
+    }
+}
+
 /// A fabric whose payload nobody seals.
-fn plain(routers: usize) -> Fabric {
-    Fabric::new(routers).config(|authority| {
+fn raise(routers: usize, way: &Way, name: &str) -> Option<Lab> {
+    let plain = Fabric::new(routers).config(|authority| {
         let policy = json!({ "name": "default", "encrypt": false, "hmac-mode": "disabled" });
         authority["security"] = json!([policy]);
-    })
+    });
+    if *way == Way::Stack {
+        return plain.raise(name);
+    }
+    let links: &[&str] = if routers == 2 { &["wan1"] } else { &["wan1", "wan2"] };
+    let off = |fabric: Fabric, link: &&str| fabric.link(link, json!({ "offload": "off" }));
+    let fabric = ["lan", "guests", "servers"].iter().chain(links).fold(plain.by_xdp(), off);
+    let lab = fabric.raise(name)?;
+    // What XDP sends to a veth is only heard where the other end polls.
+    for (host, device) in [("client", "lan"), ("guest", "guests"), ("server", "servers")] {
+        lab.run(host, &["ethtool", "-K", device, "gro", "on"]).ok();
+    }
+    Some(lab)
 }
 
 /// Lets sessions stay in the kernel of all routers, or not.
@@ -48,140 +79,155 @@ fn slow_download(lab: &Lab, to: &str) -> crate::lab::Background {
 
 #[test]
 fn files_arrive_by_the_kernel_and_by_workers() {
-    let Some(lab) = plain(3).raise("kernel-files") else { return };
-    let before = lab.drops();
-    for state in ["on", "off"] {
-        switch(&lab, state);
-        let earlier = count(&lab, "transit", "packets-offloaded");
-        for to in SERVER {
-            download(&lab, to, "20m");
-            let options = ssh_options(&lab, "server").join(" ");
-            let command = format!("ssh {options} {to} sha256sum < {}", lab.path("server/www/20m"));
-            let done = lab.run("client", &["bash", "-c", &command]).ok();
-            assert_eq!(done.stdout.split(' ').next(), Some(hash(&lab, "20m").as_str()));
+    for way in Way::all() {
+        let Some(lab) = raise(3, way, "kernel-files") else { return };
+        let before = lab.drops();
+        for state in ["on", "off"] {
+            switch(&lab, state);
+            let earlier = count(&lab, "transit", "packets-offloaded");
+            for to in SERVER {
+                download(&lab, to, "20m");
+                let options = ssh_options(&lab, "server").join(" ");
+                let command = format!("ssh {options} {to} sha256sum < {}", lab.path("server/www/20m"));
+                let done = lab.run("client", &["bash", "-c", &command]).ok();
+                assert_eq!(done.stdout.split(' ').next(), Some(hash(&lab, "20m").as_str()));
+            }
+            let offloaded = count(&lab, "transit", "packets-offloaded") - earlier;
+            // Twice there and back again, of about 14,000 segments each.
+            assert_eq!(offloaded > 50_000, state == "on", "{state}: {offloaded}");
         }
-        let offloaded = count(&lab, "transit", "packets-offloaded") - earlier;
-        // Twice there and back again, of about 14,000 segments each.
-        assert_eq!(offloaded > 50_000, state == "on", "{state}: {offloaded}");
+        lab.assert_moved(&before, &[]);
     }
-    lab.assert_moved(&before, &[]);
 }
 
 #[test]
 fn a_session_that_goes_to_and_fro_loses_and_turns_around_nothing() {
-    let Some(lab) = plain(2).raise("kernel-order") else { return };
-    switch(&lab, "on");
-    let (drops, overrun, overflown) = (lab.drops(), lab.overruns(), lab.socket_overflows());
-    // From the server to the client, who counts.
-    let options = ["-J", "-c", SERVER[0], "-R", "-u", "-b", "40M", "-l", "500", "-t", "8"];
-    let load = lab.start("client", &[&["iperf3"], &options[..]].concat());
-    let udp = || {
-        let mut sessions = forwarded_by(&lab, "branch", "5201", "kernel");
-        sessions.retain(|session| session["protocol"] == "udp");
-        !sessions.is_empty()
-    };
-    assert!(poll(10, udp), "the stream is not in the kernel");
-    for round in 0..12 {
-        switch(&lab, if round % 2 == 0 { "off" } else { "on" });
-        pass(Duration::from_millis(250));
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-order") else { return };
+        switch(&lab, "on");
+        let (drops, overrun, overflown) = (lab.drops(), lab.overruns(), lab.socket_overflows());
+        // From the server to the client, who counts.
+        let options = ["-J", "-c", SERVER[0], "-R", "-u", "-b", "40M", "-l", "500", "-t", "8"];
+        let load = lab.start("client", &[&["iperf3"], &options[..]].concat());
+        let udp = || {
+            let mut sessions = forwarded_by(&lab, "branch", "5201", "kernel");
+            sessions.retain(|session| session["protocol"] == "udp");
+            !sessions.is_empty()
+        };
+        assert!(poll(10, udp), "the stream is not in the kernel");
+        for round in 0..12 {
+            switch(&lab, if round % 2 == 0 { "off" } else { "on" });
+            pass(Duration::from_millis(250));
+        }
+        assert!(poll(10, udp), "the stream is not in the kernel again");
+        let end = load.wait(30).ok().json()["end"].clone();
+        let stream = &end["streams"][0]["udp"];
+        let overflown = lab.socket_overflows() - overflown;
+        assert_eq!(lab.overruns() - overrun, 0, "packets lost in front of the routers");
+        assert_eq!(stream["out_of_order"], 0, "{stream}");
+        assert!(stream["lost_packets"].as_u64().unwrap() <= overflown, "{stream}, {overflown} overflown");
+        lab.assert_moved(&drops, &[]);
+        assert!(count(&lab, "branch", "packets-offloaded") > 20_000);
     }
-    assert!(poll(10, udp), "the stream is not in the kernel again");
-    let end = load.wait(30).ok().json()["end"].clone();
-    let stream = &end["streams"][0]["udp"];
-    let overflown = lab.socket_overflows() - overflown;
-    assert_eq!(lab.overruns() - overrun, 0, "packets lost in front of the routers");
-    assert_eq!(stream["out_of_order"], 0, "{stream}");
-    assert!(stream["lost_packets"].as_u64().unwrap() <= overflown, "{stream}, {overflown} overflown");
-    lab.assert_moved(&drops, &[]);
-    assert!(count(&lab, "branch", "packets-offloaded") > 20_000);
 }
 
 #[test]
 fn what_is_counted_in_the_kernel_is_shown() {
-    let Some(lab) = plain(2).raise("kernel-counts") else { return };
-    switch(&lab, "on");
-    let sum = iperf(&lab, SERVER[0], &["-t", "2"]);
-    // What iperf3 has written last, it gives up with a reset.
-    let sent = sum["sum_received"]["bytes"].as_u64().unwrap();
-    for router in lab.routers() {
-        let sessions = lab.sessions(&router, &["--port", "5201"]);
-        let most = sessions.iter().filter_map(|session| session["forward"]["bytes"].as_u64()).max().unwrap();
-        assert!(most > sent && most < sent / 10 * 12, "{router}: {most} of {sent}");
-        // The connection is over, and workers have seen it.
-        let left = forwarded_by(&lab, &router, "5201", "kernel");
-        assert!(left.is_empty(), "{left:?}");
-        let interfaces = lab.show(&router, &["interfaces"]);
-        for interface in interfaces.as_array().unwrap().iter().filter(|one| one["name"] != "guests") {
-            let [received, sent_on] =
-                ["received", "sent"].map(|way| interface[way]["bytes"].as_u64().unwrap());
-            assert!(received + sent_on > sent, "{interface}");
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-counts") else { return };
+        switch(&lab, "on");
+        let sum = iperf(&lab, SERVER[0], &["-t", "2"]);
+        // What iperf3 has written last, it gives up with a reset.
+        let sent = sum["sum_received"]["bytes"].as_u64().unwrap();
+        for router in lab.routers() {
+            let sessions = lab.sessions(&router, &["--port", "5201"]);
+            let most =
+                sessions.iter().filter_map(|session| session["forward"]["bytes"].as_u64()).max().unwrap();
+            assert!(most > sent && most < sent / 10 * 12, "{router}: {most} of {sent}");
+            // The connection is over, and workers have seen it.
+            let left = forwarded_by(&lab, &router, "5201", "kernel");
+            assert!(left.is_empty(), "{left:?}");
+            let interfaces = lab.show(&router, &["interfaces"]);
+            for interface in interfaces.as_array().unwrap().iter().filter(|one| one["name"] != "guests") {
+                let [received, sent_on] =
+                    ["received", "sent"].map(|way| interface[way]["bytes"].as_u64().unwrap());
+                assert!(received + sent_on > sent, "{interface}");
+            }
         }
     }
 }
 
 #[test]
 fn access_that_is_withdrawn_ends_sessions_in_the_kernel_at_once() {
-    let Some(lab) = plain(2).raise("kernel-denied") else { return };
-    switch(&lab, "on");
-    let mut download = slow_download(&lab, SERVER[0]);
-    lab.configure(|authority| {
-        for service in ["web", "servers"] {
-            named(&mut authority["service"], service)["access-policy"] = json!([]);
-        }
-    });
-    lab.reload("branch").ok();
-    assert_eq!(lab.sessions("branch", &["--port", "80"]), Vec::<Value>::new());
-    let offloaded = count(&lab, "branch", "packets-offloaded");
-    pass(Duration::from_secs(1));
-    assert_eq!(count(&lab, "branch", "packets-offloaded"), offloaded);
-    assert!(download.runs(), "it waits for what does not come any more");
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-denied") else { return };
+        switch(&lab, "on");
+        let mut download = slow_download(&lab, SERVER[0]);
+        lab.configure(|authority| {
+            for service in ["web", "servers"] {
+                named(&mut authority["service"], service)["access-policy"] = json!([]);
+            }
+        });
+        lab.reload("branch").ok();
+        assert_eq!(lab.sessions("branch", &["--port", "80"]), Vec::<Value>::new());
+        let offloaded = count(&lab, "branch", "packets-offloaded");
+        pass(Duration::from_secs(1));
+        assert_eq!(count(&lab, "branch", "packets-offloaded"), offloaded);
+        assert!(download.runs(), "it waits for what does not come any more");
+    }
 }
 
 #[test]
 fn a_killed_router_forwards_nothing_and_the_next_goes_on() {
-    let Some(lab) = plain(3).raise("kernel-killed") else { return };
-    switch(&lab, "on");
-    let wanted = hash(&lab, "20m");
-    let download = slow_download(&lab, SERVER[0]);
-    let received = || {
-        let shown = lab.run("client", &["ip", "-s", "-j", "link", "show", "dev", "lan"]).ok().json();
-        shown[0]["stats64"]["rx"]["bytes"].as_u64().unwrap()
-    };
-    lab.end_router("transit", "-KILL");
-    let before = received();
-    pass(Duration::from_secs(1));
-    let more = received() - before;
-    assert!(more < 5_000, "{more} bytes of a router that is dead");
-    lab.start_router("transit");
-    switch(&lab, "on");
-    assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
+    for way in Way::all() {
+        let Some(lab) = raise(3, way, "kernel-killed") else { return };
+        switch(&lab, "on");
+        let wanted = hash(&lab, "20m");
+        let download = slow_download(&lab, SERVER[0]);
+        let received = || {
+            let shown = lab.run("client", &["ip", "-s", "-j", "link", "show", "dev", "lan"]).ok().json();
+            shown[0]["stats64"]["rx"]["bytes"].as_u64().unwrap()
+        };
+        lab.end_router("transit", "-KILL");
+        let before = received();
+        pass(Duration::from_secs(1));
+        let more = received() - before;
+        assert!(more < 5_000, "{more} bytes of a router that is dead");
+        lab.start_router("transit");
+        switch(&lab, "on");
+        assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
+    }
 }
 
 #[test]
 fn a_capture_sees_sessions_that_are_in_the_kernel() {
-    let Some(lab) = plain(2).raise("kernel-capture") else { return };
-    switch(&lab, "on");
-    let wanted = hash(&lab, "20m");
-    let download = slow_download(&lab, SERVER[0]);
-    let file = lab.path("branch/capture.pcapng");
-    let socket = lab.socket("branch");
-    let done =
-        fairway(&["capture", "--write", &file, "--count", "200", "--seconds", "5", "--socket", &socket]);
-    assert!(done.text().contains("200 packets"), "{}", done.text());
-    assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-capture") else { return };
+        switch(&lab, "on");
+        let wanted = hash(&lab, "20m");
+        let download = slow_download(&lab, SERVER[0]);
+        let file = lab.path("branch/capture.pcapng");
+        let socket = lab.socket("branch");
+        let done =
+            fairway(&["capture", "--write", &file, "--count", "200", "--seconds", "5", "--socket", &socket]);
+        assert!(done.text().contains("200 packets"), "{}", done.text());
+        assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
+    }
 }
 
 #[test]
 fn a_next_hop_that_moves_is_followed() {
-    let Some(lab) = plain(2).raise("kernel-moves") else { return };
-    switch(&lab, "on");
-    let wanted = hash(&lab, "20m");
-    let download = slow_download(&lab, SERVER[0]);
-    lab.run("client", &["ip", "link", "set", "dev", "lan", "address", "02:00:00:00:77:01"]).ok();
-    lab.run("client", &["ping", "-c", "1", "-W", "2", "10.1.0.1"]);
-    let changed = || count(&lab, "branch", "offloads-changed") > 0;
-    assert!(poll(10, changed), "the kernel goes on with the old link address");
-    assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
-    let page = lab.run("client", &["curl", "-gsS", "--max-time", "10", &url(SERVER[0], "")]).ok();
-    assert!(page.stdout.contains("hello"));
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-moves") else { return };
+        switch(&lab, "on");
+        let wanted = hash(&lab, "20m");
+        let download = slow_download(&lab, SERVER[0]);
+        lab.run("client", &["ip", "link", "set", "dev", "lan", "address", "02:00:00:00:77:01"]).ok();
+        lab.run("client", &["ping", "-c", "1", "-W", "2", "10.1.0.1"]);
+        let changed = || count(&lab, "branch", "offloads-changed") > 0;
+        assert!(poll(10, changed), "the kernel goes on with the old link address");
+        assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
+        let page = lab.run("client", &["curl", "-gsS", "--max-time", "10", &url(SERVER[0], "")]).ok();
+        assert!(page.stdout.contains("hello"));
+    }
 }

@@ -101,6 +101,7 @@ const CLASS_LOAD: u8 = 0x61;
 const CLASS_STORE_IMMEDIATE: u8 = 0x62;
 const CLASS_STORE: u8 = 0x63;
 const CLASS_ATOMIC: u8 = 0xc3;
+const ATOMIC_FETCH: i32 = 1;
 const CLASS_ALU64: u8 = 0x07;
 const CLASS_ALU32: u8 = 0x04;
 const CLASS_JUMP: u8 = 0x05;
@@ -180,6 +181,11 @@ impl Assembler {
     /// `*(base + offset) += source`, whoever else does the same; `size` is a word or a double.
     pub(crate) fn atomic_add(&mut self, size: Size, base: Reg, offset: i16, source: Reg) {
         self.push(CLASS_ATOMIC | size as u8, base, source as u8, offset, 0);
+    }
+
+    /// The same, and `source` is what was there before; everything that came before is seen before.
+    pub(crate) fn atomic_fetch_add(&mut self, size: Size, base: Reg, offset: i16, source: Reg) {
+        self.push(CLASS_ATOMIC | size as u8, base, source as u8, offset, ATOMIC_FETCH);
     }
 
     /// `destination = destination * value` on 32 bits, the upper half zero.

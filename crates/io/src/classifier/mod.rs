@@ -61,7 +61,7 @@ use fairway_types::PortRange;
 
 use self::asm::{AssemblyError, Instruction};
 use self::program::{Answer, MapFds, assemble, assemble_redirect, value};
-pub(crate) use self::program::{Frames, Redirect};
+pub(crate) use self::program::{DEVICE_BYTES, Frames, Redirect};
 pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
 use crate::error::{Context, OpenError};
@@ -329,10 +329,12 @@ impl Classifier {
         Ok(())
     }
 
-    /// The program for XDP on one device. What it takes counts like the rest.
-    pub(crate) fn redirect(&self, redirect: Redirect) -> Result<Program, OpenError> {
+    /// The program for XDP on one device. What it takes counts like the rest. If it `forwards`, it does so
+    /// with the flows that are the kernel's to forward.
+    pub(crate) fn redirect(&self, redirect: Redirect, forwards: bool) -> Result<Program, OpenError> {
         let Self { local, peers, counters, tags, host_ports, .. } = self;
-        let maps = map_fds(local, peers, counters, tags, host_ports);
+        let offload = self.offload.as_ref().filter(|_| forwards).map(|kernel| kernel.fds());
+        let maps = MapFds { offload, ..map_fds(local, peers, counters, tags, host_ports) };
         load(ProgramKind::Xdp, "fairway_xdp", assemble_redirect(maps, redirect))
     }
 

@@ -6,7 +6,7 @@
 
 mod xdp;
 
-pub(crate) use self::xdp::{Redirect, assemble_redirect};
+pub(crate) use self::xdp::{DEVICE_BYTES, Redirect, assemble_redirect};
 use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
 use crate::offload;

@@ -263,15 +263,19 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
         return;
     }
     let tables = tables();
-    let classifier = Classifier::load(false).unwrap();
+    // With flows that the kernel forwards, of which there are none.
+    let classifier = Classifier::load(true).unwrap();
     classifier.update(&tables).unwrap();
-    let device = Map::<4, 8>::array("fw_test", 1).unwrap();
+    let device = Map::<4, DEVICE_BYTES>::array("fw_test", 1).unwrap();
     // Devices in the place of sockets: the answer is the same, and the loopback device is always there.
     let sockets = Map::<4, 4>::devices("fw_test", 6).unwrap();
     let exceptions = crate::steering::Exceptions::new(3, 10).unwrap();
     let steering = Some(exceptions.parameters(7, false));
-    let redirect = Redirect { sockets: sockets.fd(), device: device.fd(), workers: 3, steering };
-    let program = classifier.redirect(redirect).unwrap();
+    let given = Map::<4, 8>::array("fw_test", 6).unwrap();
+    let (device_fd, given_fd) = (device.fd(), given.fd());
+    let redirect =
+        Redirect { sockets: sockets.fd(), device: device_fd, given: given_fd, workers: 3, steering };
+    let program = classifier.redirect(redirect, true).unwrap();
     let mut random = Random(0x0dd_ba11);
     let corpus = corpus();
     let first = corpus[0].1.clone();
@@ -281,7 +285,7 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
         sockets.insert(&worker.to_ne_bytes(), &1u32.to_ne_bytes()).unwrap();
     }
     assert_eq!(program.run(&first).unwrap(), PASS, "the device is not known yet");
-    device.insert(&[0; 4], &Redirect::device_value(MAC, 200)).unwrap();
+    device.insert(&[0; 4], &Redirect::device_value(MAC, 200, true)).unwrap();
     let mut taken = 0;
     for round in 0..20_000 {
         let mut frame = corpus[round % corpus.len()].1.clone();

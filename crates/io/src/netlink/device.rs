@@ -21,6 +21,8 @@ mod netdev {
     pub(super) const GET_DEVICE: u8 = 1;
     pub(super) const IFINDEX: u16 = 1;
     pub(super) const XDP_FEATURES: u16 = 3;
+    /// `NETDEV_XDP_ACT_NDO_XMIT`.
+    pub(super) const SENDS_FRAMES: u64 = 1 << 2;
     /// `NETDEV_XDP_ACT_XSK_ZEROCOPY`.
     pub(super) const ZERO_COPY: u64 = 1 << 3;
 }
@@ -48,11 +50,25 @@ mod ethtool {
 /// # Errors
 /// Those of the kernel.
 pub(crate) fn has_zero_copy(index: u32) -> io::Result<bool> {
+    Ok(xdp_features(index)? & netdev::ZERO_COPY != 0)
+}
+
+/// Whether a device sends frames that a program for XDP has redirected to it, as it is now: some drivers do
+/// while they have such a program themselves, and a veth while its other end polls, which it does with a
+/// program or GRO (told since Linux 6.3).
+///
+/// # Errors
+/// Those of the kernel.
+pub(crate) fn sends_frames(index: u32) -> io::Result<bool> {
+    Ok(xdp_features(index)? & netdev::SENDS_FRAMES != 0)
+}
+
+fn xdp_features(index: u32) -> io::Result<u64> {
     let socket = Socket::for_generic_requests()?;
     let question = |request: Request| request.attribute(netdev::IFINDEX, &index.to_ne_bytes());
     let answer = ask(&socket, family(&socket, netdev::NAME)?, netdev::GET_DEVICE, question)?;
     let features = find(&answer, netdev::XDP_FEATURES).and_then(|value| u64_at(value, 0));
-    Ok(features.unwrap_or(0) & netdev::ZERO_COPY != 0)
+    Ok(features.unwrap_or(0))
 }
 
 /// What matters of a device to whoever reads its frames before the network stack does.

@@ -5,7 +5,7 @@ pub(crate) mod message;
 mod requests;
 mod state;
 
-pub(crate) use self::device::{Features, has_zero_copy};
+pub(crate) use self::device::{Features, has_zero_copy, sends_frames};
 pub(crate) use self::message::Link;
 pub(crate) use self::requests::{Requests, install_filter, remove_filter};
 pub(crate) use self::state::{Change, Place, State, is_own};

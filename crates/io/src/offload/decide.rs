@@ -27,12 +27,12 @@ mod stack {
 /// Segments of a super-packet whose payloads are looked at; one with more is the worker's.
 const SEGMENTS: i32 = 64;
 /// The flags of TCP that a worker has to see, and that which every other segment bears.
-const WITNESSED: i32 = 0x07 | ACK;
-const ACK: i32 = 0x10;
-const HELPER_COARSE_TIME: i32 = 160;
+pub(super) const WITNESSED: i32 = 0x07 | ACK;
+pub(super) const ACK: i32 = 0x10;
+pub(super) const HELPER_COARSE_TIME: i32 = 160;
 
-const TCP: i32 = 6;
-const UDP: i32 = 17;
+pub(super) const TCP: i32 = 6;
+pub(super) const UDP: i32 = 17;
 
 struct Decision<'a> {
     asm: &'a mut Assembler,

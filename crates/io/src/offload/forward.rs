@@ -74,19 +74,19 @@ fn rewrite(asm: &mut Assembler, ipv6: bool, lost: Label) {
     asm.alu(Alu::Add, Reg::R1, i32::from(transport) + 8);
     asm.jump_if_reg(Reg::R1, When::Above, Reg::R3, lost);
     for (size, at) in [(Size::Double, 0), (Size::Word, 8)] {
-        copy(asm, size, at, slot::LINK as i16 + at);
+        copy(asm, Reg::R8, size, at, slot::LINK as i16 + at);
     }
     if ipv6 {
         one_hop_less(asm, LINK_HEADER as i16 + 7);
         for at in [0, 8, 16, 24] {
-            copy(asm, Size::Double, LINK_HEADER as i16 + 8 + at, slot::ADDRESSES as i16 + at);
+            copy(asm, Reg::R8, Size::Double, LINK_HEADER as i16 + 8 + at, slot::ADDRESSES as i16 + at);
         }
     } else {
         one_hop_less(asm, LINK_HEADER as i16 + 8);
-        header_checksum(asm, LINK_HEADER as i16 + 10);
-        copy(asm, Size::Double, LINK_HEADER as i16 + 12, slot::ADDRESSES as i16);
+        header_checksum(asm, Reg::R8, LINK_HEADER as i16 + 10);
+        copy(asm, Reg::R8, Size::Double, LINK_HEADER as i16 + 12, slot::ADDRESSES as i16);
     }
-    copy(asm, Size::Word, transport, slot::PORTS as i16);
+    copy(asm, Reg::R8, Size::Word, transport, slot::PORTS as i16);
     count(asm);
     transport_checksum(asm, transport);
     if ipv6 {
@@ -103,22 +103,22 @@ fn rewrite(asm: &mut Assembler, ipv6: bool, lost: Label) {
 }
 
 /// Writes a field of the slot into the frame.
-fn copy(asm: &mut Assembler, size: Size, to: i16, from: i16) {
-    asm.load(size, Reg::R1, Reg::R8, from);
+pub(super) fn copy(asm: &mut Assembler, slot: Reg, size: Size, to: i16, from: i16) {
+    asm.load(size, Reg::R1, slot, from);
     asm.store(size, Reg::R2, to, Reg::R1);
 }
 
-fn one_hop_less(asm: &mut Assembler, at: i16) {
+pub(super) fn one_hop_less(asm: &mut Assembler, at: i16) {
     asm.load(Size::Byte, Reg::R1, Reg::R2, at);
     asm.alu(Alu::Subtract, Reg::R1, 1);
     asm.store(Size::Byte, Reg::R2, at, Reg::R1);
 }
 
 /// Changes the checksum of the IPv4 header (RFC 1624).
-fn header_checksum(asm: &mut Assembler, at: i16) {
+pub(super) fn header_checksum(asm: &mut Assembler, slot: Reg, at: i16) {
     asm.load(Size::Half, Reg::R1, Reg::R2, at);
     asm.alu(Alu::ExclusiveOr, Reg::R1, 0xffff);
-    asm.load(Size::Word, Reg::R4, Reg::R8, slot::HEADER_CHANGE as i16);
+    asm.load(Size::Word, Reg::R4, slot, slot::HEADER_CHANGE as i16);
     asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
     asm.fold(Reg::R1, Reg::R4);
     asm.alu(Alu::ExclusiveOr, Reg::R1, 0xffff);
@@ -144,25 +144,25 @@ fn witness(asm: &mut Assembler, transport: i16) {
     asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
     asm.load(Size::Half, Reg::R4, Reg::R7, note::PAYLOAD);
     asm.alu_reg(Alu::Subtract, Reg::R1, Reg::R4);
-    newest(asm, slot::NEXT as i16);
+    newest(asm, Reg::R8, Reg::R9, slot::NEXT as i16);
     asm.load(Size::Word, Reg::R1, Reg::R2, transport + 8);
     asm.be32_to_number(Reg::R1);
-    newest(asm, slot::ACKNOWLEDGED as i16);
+    newest(asm, Reg::R8, Reg::R9, slot::ACKNOWLEDGED as i16);
     asm.store_immediate(Size::Word, Reg::R8, slot::HAS_TCP as i16, 1);
     asm.place(done);
 }
 
 /// Stores the sequence number in R1 if it is after the one that is known (RFC 9293, section 3.4), or if
-/// R9 says that none is.
-fn newest(asm: &mut Assembler, at: i16) {
+/// `known` says that none is.
+pub(super) fn newest(asm: &mut Assembler, slot: Reg, known: Reg, at: i16) {
     let (store, done) = (asm.label(), asm.label());
-    asm.jump_if(Reg::R9, When::Equal, 0, store);
-    asm.load(Size::Word, Reg::R4, Reg::R8, at);
+    asm.jump_if(known, When::Equal, 0, store);
+    asm.load(Size::Word, Reg::R4, slot, at);
     asm.alu_reg(Alu::Move, Reg::R5, Reg::R1);
     asm.alu32_reg(Alu::Subtract, Reg::R5, Reg::R4);
     asm.jump_if(Reg::R5, When::Above, i32::MAX, done);
     asm.place(store);
-    asm.store(Size::Word, Reg::R8, at, Reg::R1);
+    asm.store(Size::Word, slot, at, Reg::R1);
     asm.place(done);
 }
 

@@ -89,3 +89,14 @@ pub(super) mod context {
 
 /// Where the network header starts.
 pub(super) const LINK_HEADER: i32 = 14;
+
+/// Offsets in `struct xdp_md`, and in what the program for XDP knows of its device.
+pub(super) mod frame {
+    pub(in crate::offload) const DATA: i16 = 0;
+    pub(in crate::offload) const END: i16 = 4;
+    pub(in crate::offload) const IFINDEX: i16 = 12;
+    /// The longest frame that is taken, behind the link address.
+    pub(in crate::offload) const LONGEST: i16 = 6;
+    /// Whether a sender on this machine may have left a checksum unfinished.
+    pub(in crate::offload) const DOUBTFUL: i16 = 8;
+}

@@ -19,6 +19,7 @@
 //! replace them.
 
 mod decide;
+mod driver;
 mod flows;
 mod forward;
 mod layout;
@@ -28,6 +29,7 @@ mod tests;
 use std::io;
 
 pub(crate) use self::decide::decide;
+pub(crate) use self::driver::{begin, count_left, forward_frame};
 pub(crate) use self::flows::{Flows, Route};
 pub(crate) use self::forward::forward;
 use self::layout::{note, pulse, slot};

@@ -1,7 +1,9 @@
 //! Runs both programs on packets, and holds what comes out against the rewrite in plain Rust.
 
 use core::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, Protocol, Time, Tuple, WorkerId};
 use fairway_wire::checksum::{Delta, sum};
@@ -9,24 +11,75 @@ use fairway_wire::{checksum, svr};
 
 use super::layout::{context, slot};
 use super::{Flows, Kernel, Route};
-use crate::classifier::Classifier;
+use crate::classifier::{Classifier, DEVICE_BYTES, Redirect};
 use crate::random::Random;
-use crate::sys::bpf::Program;
+use crate::sys::bpf::{Map, Program};
+use crate::sys::shared::SharedArray;
 
 const LOOPBACK: u32 = 1;
 const REDIRECT: u32 = 7;
+const DROP: u32 = 2;
 const NAME: OffloadId = OffloadId(1);
 
-/// Both programs and the flows of one worker.
+/// What forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The filter of packet sockets and tc.
+    Stack,
+    /// XDP.
+    Driver,
+}
+
+impl Way {
+    const BOTH: [Self; 2] = [Self::Stack, Self::Driver];
+}
+
+/// The programs of one way and the flows of one worker.
 struct Bench {
+    way: Way,
     classifier: Classifier,
     filter: Program,
+    driver: Driver,
     kernel: Arc<Kernel>,
     flows: Flows,
 }
 
+/// The program for XDP, with a socket to give frames to.
+struct Driver {
+    program: Program,
+    device: Map<4, DEVICE_BYTES>,
+    given: SharedArray<8>,
+    _sockets: Map<4, 4>,
+    _socket: OwnedFd,
+}
+
+impl Driver {
+    fn new(classifier: &Classifier) -> Self {
+        let sockets = Map::xdp_sockets("fw_test", 1).unwrap();
+        let socket = crate::sys::xdp::socket().unwrap();
+        sockets.insert(&[0; 4], &(socket.as_raw_fd() as u32).to_ne_bytes()).unwrap();
+        let device = Map::array("fw_test", 1).unwrap();
+        let given = SharedArray::new("fw_test", 1).unwrap();
+        let (workers, steering) = (1, None);
+        let fds = (sockets.fd(), device.fd(), given.fd());
+        let redirect = Redirect { sockets: fds.0, device: fds.1, given: fds.2, workers, steering };
+        let program = classifier.redirect(redirect, true).unwrap();
+        let driver = Self { program, device, given, _sockets: sockets, _socket: socket };
+        driver.know(false);
+        driver
+    }
+
+    fn know(&self, doubtful: bool) {
+        self.device.insert(&[0; 4], &Redirect::device_value([0; 6], 2000, doubtful)).unwrap();
+    }
+
+    fn given(&self) -> u64 {
+        self.given.double(0, 0).load(Relaxed)
+    }
+}
+
 impl Bench {
-    fn new() -> Option<Self> {
+    fn new(way: Way) -> Option<Self> {
         if !crate::sys::is_root() {
             eprintln!("skipped: loading the program needs root");
             return None;
@@ -37,7 +90,8 @@ impl Bench {
         let kernel = classifier.offload().expect("this kernel can forward flows");
         let flows = Flows::new(Some(kernel.clone()), WorkerId(0), 1);
         let filter = classifier.filter_in_test();
-        Some(Self { classifier, filter, kernel, flows })
+        let driver = Driver::new(&classifier);
+        Some(Self { way, classifier, filter, driver, kernel, flows })
     }
 
     fn install(&mut self, forth: Tuple, back: Tuple) {
@@ -60,9 +114,21 @@ impl Bench {
         (answer == REDIRECT).then_some(out)
     }
 
-    /// Lets the filter see a frame, and then the program at tc: whether the socket gets it, what tc says,
-    /// and the frame as it was left.
+    /// Lets the filter see a frame, and then the program at tc, or that for XDP: whether a socket gets it,
+    /// what tc says, and the frame as it was left.
     fn offer(&self, frame: &[u8], segment: u32) -> (bool, u32, Vec<u8>) {
+        if self.way == Way::Driver {
+            let before = self.driver.given();
+            let (answer, out, _) = self.driver.program.run_whole(frame, &[]).unwrap();
+            let accepted = self.driver.given() > before;
+            let answer = match answer {
+                1 => DROP,
+                4 if accepted => DROP,
+                4 => REDIRECT,
+                _ => answer,
+            };
+            return (accepted, answer, out);
+        }
         let mut given = [0u8; 192]; // `struct __sk_buff`
         given[context::IFINDEX as usize..][..4].copy_from_slice(&LOOPBACK.to_ne_bytes());
         given[context::SEGMENT_SIZE as usize..][..4].copy_from_slice(&segment.to_ne_bytes());
@@ -188,27 +254,69 @@ fn rewritten(frame: &[u8], from: &Tuple, to: &Tuple) -> Vec<u8> {
 
 #[test]
 fn packets_leave_as_the_engine_would_send_them() {
-    let Some(mut bench) = Bench::new() else { return };
-    let mut random = Random(0x0ff1_0ad5_eed1);
-    for round in 0..1500 {
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let mut random = Random(0x0ff1_0ad5_eed1);
+        for round in 0..1500 {
+            let (ipv6, protocol) = (round % 2 == 0, if round % 4 < 2 { 6 } else { 17 });
+            let mut make = || tuple(protocol, end(&mut random, ipv6), end(&mut random, ipv6));
+            let (forth, mut back) = (make(), make());
+            if round % 7 == 0 {
+                back = forth.reversed();
+                back.source.set_port(forth.destination.port() ^ 1);
+            }
+            bench.install(forth, back);
+            bench.drain();
+            for (from, to) in [(forth, back.reversed()), (back, forth.reversed())] {
+                let payload: Vec<u8> = (0..random.below(1400)).map(|_| random.next() as u8).collect();
+                let mut packet = frame(&from, 2 + random.below(250) as u8, ACK, &payload);
+                if protocol == 17 && !ipv6 && round % 8 == 3 {
+                    packet[40..42].fill(0);
+                }
+                let out = bench.pass(&packet, 0).expect("forwarded");
+                assert_eq!(out, rewritten(&packet, &from, &to), "{from} as {to}");
+            }
+            bench.flows.end(NAME, Time::ZERO);
+        }
+    }
+}
+
+/// What a sender with checksum offload leaves: the sum of the pseudo-header.
+fn unfinished(frame: &[u8], tuple: &Tuple) -> Vec<u8> {
+    let transport = if tuple.is_ipv6() { 54 } else { 34 };
+    let at = transport + if tuple.protocol == Protocol::TCP { 16 } else { 6 };
+    let (from, to, protocol) = (tuple.source.ip(), tuple.destination.ip(), tuple.protocol.0);
+    let pseudo = checksum::pseudo_header(from, to, protocol, (frame.len() - transport) as u32);
+    let mut out = frame.to_vec();
+    out[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    out
+}
+
+#[test]
+fn a_checksum_that_a_sender_left_to_a_device_is_finished() {
+    let Some(mut bench) = Bench::new(Way::Driver) else { return };
+    let mut random = Random(0xd0_0b7f01);
+    for round in 0..3000 {
         let (ipv6, protocol) = (round % 2 == 0, if round % 4 < 2 { 6 } else { 17 });
         let mut make = || tuple(protocol, end(&mut random, ipv6), end(&mut random, ipv6));
-        let (forth, mut back) = (make(), make());
-        if round % 7 == 0 {
-            back = forth.reversed();
-            back.source.set_port(forth.destination.port() ^ 1);
-        }
+        let (forth, back) = (make(), make());
         bench.install(forth, back);
         bench.drain();
-        for (from, to) in [(forth, back.reversed()), (back, forth.reversed())] {
-            let payload: Vec<u8> = (0..random.below(1400)).map(|_| random.next() as u8).collect();
-            let mut packet = frame(&from, 2 + random.below(250) as u8, ACK, &payload);
-            if protocol == 17 && !ipv6 && round % 8 == 3 {
-                packet[40..42].fill(0);
-            }
-            let out = bench.pass(&packet, 0).expect("forwarded");
-            assert_eq!(out, rewritten(&packet, &from, &to), "{from} as {to}");
-        }
+        let length = if round < 1500 { round } else { random.below(1400) }.min(1420);
+        let payload: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+        let packet = frame(&forth, 64, ACK, &payload);
+        let wanted = rewritten(&packet, &forth, &back.reversed());
+        bench.driver.know(true);
+        assert_eq!(bench.pass(&packet, 0).as_ref(), Some(&wanted), "finished already");
+        let left = unfinished(&packet, &forth);
+        assert_eq!(bench.pass(&left, 0).as_ref(), Some(&wanted), "{length} bytes");
+        // A wrong one stays as wrong as it was.
+        let mut wrong = packet.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        assert_eq!(bench.pass(&wrong, 0), Some(rewritten(&wrong, &forth, &back.reversed())));
+        // Where nobody can have left it so, it is no sign of anything.
+        bench.driver.know(false);
+        assert_eq!(bench.pass(&left, 0), Some(rewritten(&left, &forth, &back.reversed())));
         bench.flows.end(NAME, Time::ZERO);
     }
 }
@@ -222,56 +330,58 @@ fn pair(protocol: u8) -> (Tuple, Tuple) {
 
 #[test]
 fn what_a_worker_has_to_see_is_the_workers() {
-    let Some(mut bench) = Bench::new() else { return };
-    let (forth, back) = pair(6);
-    bench.install(forth, back);
-    bench.drain();
-    let plain = frame(&forth, 64, ACK, b"hello there");
-    let mut cookie = svr::COOKIE.to_vec();
-    cookie.extend([0; 20]);
-    let changed = |at: usize, value: u8| {
-        let mut packet = plain.clone();
-        packet[at] = value;
-        packet
-    };
-    let mut padded = plain.clone();
-    padded.extend([0; 9]);
-    assert!(bench.pass(&padded, 0).is_some(), "a padded frame");
-    let mut other = forth;
-    other.source.set_port(4001);
-    let refused = [
-        ("FIN", frame(&forth, 64, ACK | 1, b"")),
-        ("SYN", frame(&forth, 64, 2, b"")),
-        ("RST", frame(&forth, 64, ACK | 4, b"")),
-        ("the last hop", frame(&forth, 1, ACK, b"")),
-        ("metadata", frame(&forth, 64, ACK, &cookie)),
-        ("what is too big", frame(&forth, 64, ACK, &[7; 1461])),
-        ("a fragment", changed(20, 0x20)),
-        ("a later fragment", changed(21, 3)),
-        ("options", changed(14, 0x46)),
-        ("a short TCP header", changed(14 + 20 + 12, 0x40)),
-        ("a TCP header beyond the end", changed(14 + 20 + 12, 0xf0)),
-        ("less than it says", plain[..plain.len() - 1].to_vec()),
-        ("another flow", frame(&other, 64, ACK, b"")),
-    ];
-    for (what, packet) in refused {
-        assert!(bench.pass(&packet, 0).is_none(), "{what}");
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let (forth, back) = pair(6);
+        bench.install(forth, back);
         bench.drain();
-        assert!(bench.pass(&plain, 0).is_some(), "after {what}");
+        let plain = frame(&forth, 64, ACK, b"hello there");
+        let mut cookie = svr::COOKIE.to_vec();
+        cookie.extend([0; 20]);
+        let changed = |at: usize, value: u8| {
+            let mut packet = plain.clone();
+            packet[at] = value;
+            packet
+        };
+        let mut padded = plain.clone();
+        padded.extend([0; 9]);
+        assert!(bench.pass(&padded, 0).is_some(), "a padded frame");
+        let mut other = forth;
+        other.source.set_port(4001);
+        let refused = [
+            ("FIN", frame(&forth, 64, ACK | 1, b"")),
+            ("SYN", frame(&forth, 64, 2, b"")),
+            ("RST", frame(&forth, 64, ACK | 4, b"")),
+            ("the last hop", frame(&forth, 1, ACK, b"")),
+            ("metadata", frame(&forth, 64, ACK, &cookie)),
+            ("what is too big", frame(&forth, 64, ACK, &[7; 1461])),
+            ("a fragment", changed(20, 0x20)),
+            ("a later fragment", changed(21, 3)),
+            ("options", changed(14, 0x46)),
+            ("a short TCP header", changed(14 + 20 + 12, 0x40)),
+            ("a TCP header beyond the end", changed(14 + 20 + 12, 0xf0)),
+            ("less than it says", plain[..plain.len() - 1].to_vec()),
+            ("another flow", frame(&other, 64, ACK, b"")),
+        ];
+        for (what, packet) in refused {
+            assert!(bench.pass(&packet, 0).is_none(), "{what}");
+            bench.drain();
+            assert!(bench.pass(&plain, 0).is_some(), "after {what}");
+        }
+        let (forth, back) = pair(17);
+        bench.flows.end(NAME, Time::ZERO);
+        bench.install(forth, back);
+        bench.drain();
+        let mut packet = frame(&forth, 64, 0, b"hello");
+        assert!(bench.pass(&packet, 0).is_some());
+        packet[14 + 20 + 5] += 1;
+        assert!(bench.pass(&packet, 0).is_none(), "a UDP length that is not the packet's");
     }
-    let (forth, back) = pair(17);
-    bench.flows.end(NAME, Time::ZERO);
-    bench.install(forth, back);
-    bench.drain();
-    let mut packet = frame(&forth, 64, 0, b"hello");
-    assert!(bench.pass(&packet, 0).is_some());
-    packet[14 + 20 + 5] += 1;
-    assert!(bench.pass(&packet, 0).is_none(), "a UDP length that is not the packet's");
 }
 
 #[test]
 fn metadata_at_the_start_of_any_segment_is_found() {
-    let Some(mut bench) = Bench::new() else { return };
+    let Some(mut bench) = Bench::new(Way::Stack) else { return };
     let (forth, back) = pair(6);
     bench.install(forth, back);
     bench.drain();
@@ -292,104 +402,126 @@ fn metadata_at_the_start_of_any_segment_is_found() {
 
 #[test]
 fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
-    let Some(mut bench) = Bench::new() else { return };
-    let (forth, back) = pair(6);
-    bench.install(forth, back);
-    let plain = frame(&forth, 64, ACK, b"data");
-    assert!(bench.pass(&plain, 0).is_none(), "older packets may wait in the socket");
-    bench.drain();
-    assert!(bench.pass(&plain, 0).is_some());
-    assert!(bench.pass(&frame(&forth, 64, ACK | 1, b""), 0).is_none());
-    assert!(bench.pass(&plain, 0).is_none(), "it stays behind the one before it");
-    bench.flows.touch(NAME);
-    bench.flows.before_read(InterfaceId(0));
-    assert!(bench.pass(&plain, 0).is_none(), "came after the look");
-    bench.flows.after_read(InterfaceId(0), 0, true);
-    bench.flows.all_sent();
-    assert!(bench.pass(&plain, 0).is_none(), "one may still wait");
-    assert!(bench.flows.has_pending());
-    bench.drain();
-    assert!(!bench.flows.has_pending());
-    assert!(bench.pass(&plain, 0).is_some());
-    let report = bench.flows.end(NAME, Time::from_secs(100)).unwrap();
-    assert_eq!((report[0].packets, report[0].bytes), (2, 2 * 48), "{report:?}");
-    assert_eq!(
-        report[0].tcp.map(|tcp| (tcp.next, tcp.acknowledged, tcp.window)),
-        Some((0x104, 0x200, 0x1234))
-    );
-    assert!(report[0].last.unwrap() > Time::from_secs(90), "{report:?}");
-    assert_eq!(report[1].packets, 0);
-    assert!(bench.pass(&plain, 0).is_none(), "the flow is the worker's again");
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let (forth, back) = pair(6);
+        bench.install(forth, back);
+        let plain = frame(&forth, 64, ACK, b"data");
+        assert!(bench.pass(&plain, 0).is_none(), "older packets may wait in the socket");
+        bench.drain();
+        assert!(bench.pass(&plain, 0).is_some());
+        assert!(bench.pass(&frame(&forth, 64, ACK | 1, b""), 0).is_none());
+        assert!(bench.pass(&plain, 0).is_none(), "it stays behind the one before it");
+        bench.flows.touch(NAME);
+        bench.flows.before_read(InterfaceId(0));
+        assert!(bench.pass(&plain, 0).is_none(), "came after the look");
+        bench.flows.after_read(InterfaceId(0), 0, true);
+        bench.flows.all_sent();
+        assert!(bench.pass(&plain, 0).is_none(), "one may still wait");
+        assert!(bench.flows.has_pending());
+        bench.drain();
+        assert!(!bench.flows.has_pending());
+        assert!(bench.pass(&plain, 0).is_some());
+        let report = bench.flows.end(NAME, Time::from_secs(100)).unwrap();
+        assert_eq!((report[0].packets, report[0].bytes), (2, 2 * 48), "{report:?}");
+        assert_eq!(
+            report[0].tcp.map(|tcp| (tcp.next, tcp.acknowledged, tcp.window)),
+            Some((0x104, 0x200, 0x1234))
+        );
+        assert!(report[0].last.unwrap() > Time::from_secs(90), "{report:?}");
+        assert_eq!(report[1].packets, 0);
+        assert!(bench.pass(&plain, 0).is_none(), "the flow is the worker's again");
+    }
 }
 
 #[test]
 fn a_flood_that_fills_the_socket_is_dropped_until_the_socket_is_read() {
-    let Some(mut bench) = Bench::new() else { return };
-    let (forth, back) = pair(17);
-    bench.install(forth, back);
-    let packet = frame(&forth, 64, 0, b"flood");
-    let lan = InterfaceId(0);
-    // One round of a worker that reads half of what comes.
-    let mut round = |accepted: u64, overruns: u64, taken: u64| {
-        bench.flows.before_read(lan);
-        bench.flows.mark(lan, accepted, overruns);
-        let (accepted, answer, _) = bench.offer(&packet, 0);
-        assert_eq!((accepted, answer), (overruns == 7, 2), "while it reads");
-        bench.flows.after_read(lan, taken, false);
-        bench.flows.all_sent();
-    };
-    round(100, 7, 50);
-    round(200, 7, 100);
-    round(300, 7, 150);
-    // Nothing was lost since, so nothing is given up; then something is.
-    round(400, 8, 399);
-    round(400, 8, 400);
-    assert!(bench.pass(&packet, 0).is_some(), "nothing waits any more");
-    let traffic = bench.flows.account(NAME).unwrap();
-    assert_eq!((traffic[0].packets, traffic[0].lost), (1, 2));
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let (forth, back) = pair(17);
+        bench.install(forth, back);
+        let packet = frame(&forth, 64, 0, b"flood");
+        let lan = InterfaceId(0);
+        // One round of a worker that reads half of what comes.
+        let mut round = |accepted: u64, overruns: u64, taken: u64| {
+            bench.flows.before_read(lan);
+            bench.flows.mark(lan, accepted, overruns);
+            let (accepted, answer, _) = bench.offer(&packet, 0);
+            assert_eq!((accepted, answer), (overruns == 7, 2), "while it reads");
+            bench.flows.after_read(lan, taken, false);
+            bench.flows.all_sent();
+        };
+        round(100, 7, 50);
+        round(200, 7, 100);
+        round(300, 7, 150);
+        // Nothing was lost since, so nothing is given up; then something is.
+        round(400, 8, 399);
+        round(400, 8, 400);
+        assert!(bench.pass(&packet, 0).is_some(), "nothing waits any more");
+        let traffic = bench.flows.account(NAME).unwrap();
+        assert_eq!((traffic[0].packets, traffic[0].lost), (1, 2));
+    }
 }
 
 #[test]
 fn without_a_heartbeat_everything_is_the_workers() {
-    let Some(mut bench) = Bench::new() else { return };
-    let (forth, back) = pair(17);
-    bench.install(forth, back);
-    bench.drain();
-    let packet = frame(&forth, 64, 0, b"datagram");
-    assert!(bench.pass(&packet, 0).is_some());
-    bench.flows.pause(true);
-    assert!(bench.pass(&packet, 0).is_none());
-    bench.flows.pause(false);
-    bench.flows.touch(NAME);
-    bench.drain();
-    assert!(bench.pass(&packet, 0).is_some());
-    let late = crate::sys::shared::kernel_time() - 4_000_000_000;
-    bench
-        .kernel
-        .pulses
-        .double(0, super::layout::pulse::BEAT)
-        .store(late, std::sync::atomic::Ordering::Relaxed);
-    assert!(bench.pass(&packet, 0).is_none());
-    // A note is read once.
-    assert_eq!(bench.kernel.slots.word(0, slot::QUEUED).load(std::sync::atomic::Ordering::Relaxed), 2);
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let (forth, back) = pair(17);
+        bench.install(forth, back);
+        bench.drain();
+        let packet = frame(&forth, 64, 0, b"datagram");
+        assert!(bench.pass(&packet, 0).is_some());
+        bench.flows.pause(true);
+        assert!(bench.pass(&packet, 0).is_none());
+        bench.flows.pause(false);
+        bench.flows.touch(NAME);
+        bench.drain();
+        assert!(bench.pass(&packet, 0).is_some());
+        let late = crate::sys::shared::kernel_time() - 4_000_000_000;
+        bench.kernel.pulses.double(0, super::layout::pulse::BEAT).store(late, Relaxed);
+        assert!(bench.pass(&packet, 0).is_none());
+        // A note is read once.
+        assert_eq!(bench.kernel.slots.word(0, slot::QUEUED).load(Relaxed), 2);
+    }
 }
 
-/// Not a test of anything: prints what both programs cost.
+/// Not a test of anything: prints what the programs cost.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
-    let Some(mut bench) = Bench::new() else { return };
-    let (forth, back) = pair(17);
-    bench.install(forth, back);
+    let Some(mut bench) = Bench::new(Way::Stack) else { return };
+    // Flows that leave as they came can be looked at again and again, until their TTL is over.
+    for (name, protocol) in [(NAME, 17), (OffloadId(2), 6)] {
+        let (forth, back) = pair(protocol);
+        bench.flows.install(name, [route(forth, forth), route(back, back)]).unwrap();
+        bench.flows.touch(name);
+    }
     bench.drain();
-    let packet = frame(&forth, 64, 0, &[7; 64]);
-    let (mut other, mut best) = (forth, [u32::MAX; 2]);
+    let ((udp, _), (tcp, _)) = (pair(17), pair(6));
+    let packet = frame(&udp, 255, 0, &[7; 64]);
+    let mut other = udp;
     other.source.set_port(1);
-    let miss = frame(&other, 64, 0, &[7; 64]);
-    for _ in 0..5 {
-        for (packet, best) in [&packet, &miss].into_iter().zip(&mut best) {
-            *best = (*best).min(bench.filter.repeat(packet, 1_000_000).unwrap().1);
+    let miss = frame(&other, 255, 0, &[7; 64]);
+    let segment = frame(&tcp, 255, ACK, &[7; 1440]);
+    let left = unfinished(&segment, &tcp);
+    bench.driver.know(true);
+    let (filter, driver) = (&bench.filter, &bench.driver.program);
+    let cases = [
+        ("filter, 64 bytes", filter, &packet),
+        ("filter, another flow", filter, &miss),
+        ("XDP, another flow", driver, &miss),
+        ("XDP, 64 bytes", driver, &packet),
+        ("XDP, 1440 bytes", driver, &segment),
+        ("XDP, 1440 bytes, the first of 250 unfinished", driver, &left),
+    ];
+    let mut best = cases.map(|_| u32::MAX);
+    for _ in 0..2000 {
+        for ((_, program, packet), best) in cases.iter().zip(&mut best) {
+            *best = (*best).min(program.repeat(packet, 250).unwrap().1);
         }
     }
-    eprintln!("filter: hit {} ns, miss {} ns", best[0], best[1]);
+    for ((what, ..), best) in cases.iter().zip(best) {
+        eprintln!("{what}: {best} ns");
+    }
 }

@@ -10,6 +10,7 @@ use fairway_types::{Batch, DropReason, IpNet, Slot};
 
 use super::BESIDE;
 use super::group::Group;
+use super::rounds::Rounds;
 use super::tagged::Trunk;
 use super::tap::Tap;
 use super::xdp::Xdp;
@@ -153,7 +154,11 @@ pub(super) struct Port {
     pub(super) ready: bool,
     /// Beside AF_XDP sockets, the packet socket may have some.
     pub(super) beside: bool,
+    /// Of reading AF_XDP sockets.
+    pub(super) rounds: Rounds,
     pub(super) up: bool,
+    /// Whether its device takes frames that a program for XDP sends there.
+    pub(super) takes_frames: bool,
     pub(super) device: String,
     pub(super) mtu: u16,
     pub(super) mac: [u8; 6],
@@ -172,7 +177,9 @@ impl Port {
             taken: 0,
             ready: false,
             beside: false,
+            rounds: Rounds::default(),
             up: false,
+            takes_frames: false,
             mtu: 0,
             mac: [0; 6],
             addresses: Vec::new(),
@@ -226,6 +233,36 @@ impl Port {
             // A trunk is read for all its interfaces: [`super::Ports::receive_tagged`].
             Link::Tagged(..) => 0,
         }
+    }
+
+    /// What is about to be read is to be told from what comes later: returns what [`Self::end_round`] will
+    /// have reached when all of it has been read.
+    pub(super) fn begin_round(&mut self) -> u64 {
+        match self.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp()) {
+            Some((xdp, worker)) => {
+                // What XDP has passed on may be in the packet socket.
+                self.beside = true;
+                self.rounds.begin(xdp, worker, self.accepted)
+            }
+            None => self.accepted,
+        }
+    }
+
+    /// How far reading has come, and whether nothing at all was left.
+    pub(super) fn end_round(&mut self) -> (u64, bool) {
+        match self.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp()) {
+            Some((xdp, worker)) => {
+                let beside = if self.beside { self.taken } else { u64::MAX };
+                (self.rounds.end(xdp, worker, beside, !self.ready), false)
+            }
+            None => (self.taken, !self.ready),
+        }
+    }
+
+    /// Whether frames that were sent wait for their device.
+    pub(super) fn is_sending(&self) -> bool {
+        let xdp = self.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp());
+        xdp.is_some_and(|(xdp, worker)| xdp.is_sending(worker))
     }
 
     /// The tag that is read and written here.

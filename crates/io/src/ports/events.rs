@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::Ports;
 use super::endpoint::Port;
+use super::rounds::Rounds;
 use crate::neighbours::Released;
 use crate::netlink::{Change, State};
 use crate::spec::{PortEvent, PortKind};
@@ -45,6 +46,7 @@ impl Ports {
         if devices || addresses {
             self.update_tables();
             self.refresh_ports();
+            self.ask_who_takes_frames(now);
         }
         if devices || addresses || routes {
             self.neighbours.forget_targets();
@@ -67,6 +69,7 @@ impl Ports {
         }
         self.next_housekeeping = now + HOUSEKEEPING;
         self.ports.iter_mut().for_each(Port::count_overruns);
+        self.ask_who_takes_frames(now);
         self.keep_offloads(now);
         // A device that could not be attached to is tried again.
         if self.ports.iter().any(|port| port.endpoint.is_none()) {
@@ -113,6 +116,7 @@ impl Ports {
             Some(_) => {
                 info!(interface = %port.spec.name, device = %port.device, "the device is gone, or is another");
                 port.endpoint = None;
+                port.rounds = Rounds::default();
                 port.ready = false;
             }
             None => {}

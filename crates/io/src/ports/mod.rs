@@ -12,6 +12,7 @@ mod events;
 mod group;
 mod offload;
 mod open;
+mod rounds;
 mod tagged;
 mod tap;
 #[cfg(test)]
@@ -286,11 +287,13 @@ impl Ports {
                     if pending {
                         self.flows.before_read(interface);
                         port.count_overruns();
-                        self.flows.mark(interface, port.accepted, port.statistics.rx_overruns);
+                        let mark = port.begin_round();
+                        self.flows.mark(interface, mark, port.statistics.rx_overruns);
                     }
                     received += port.receive(batch, &mut self.tap);
                     if pending {
-                        self.flows.after_read(interface, port.taken, !port.ready);
+                        let (taken, empty) = port.end_round();
+                        self.flows.after_read(interface, taken, empty);
                     }
                 }
                 None => {}

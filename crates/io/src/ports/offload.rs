@@ -1,11 +1,14 @@
 //! Sessions that the kernel forwards by itself, as a worker sees them; see [`crate::offload`].
 
+use tracing::debug;
+
 use fairway_types::{InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, Time};
 
 use super::Ports;
 use super::endpoint::{Link, Port};
+use super::xdp::Xdp;
 use crate::neighbours::Resolution;
-use crate::netlink::Change;
+use crate::netlink::{self, Change};
 use crate::offload::Route;
 use crate::spec::PortKind;
 
@@ -45,6 +48,12 @@ impl Ports {
         self.look_at_pending();
     }
 
+    /// Whether the kernel waits with a session until nothing of it is left with this worker.
+    #[cfg(test)]
+    pub(crate) fn has_pending_offloads(&self) -> bool {
+        self.flows.has_pending()
+    }
+
     /// What the kernel has forwarded of a session; `None` if it does not forward it.
     #[must_use]
     pub fn offload_report(&self, now: Time, id: OffloadId) -> Option<OffloadReport> {
@@ -77,16 +86,17 @@ impl Ports {
 
     /// All that is known of devices and next hops for a flow.
     fn route(&mut self, now: Time, flow: &OffloadFlow) -> Result<Route, OffloadRefusal> {
-        let untagged = |ports: &[Port], id: InterfaceId| {
-            let at = ports.iter().position(|port| port.spec.id == id)?;
-            let port = ports.get(at).filter(|port| port.up && port.spec.kind == PortKind::Ethernet)?;
-            let endpoint = port.endpoint.as_ref()?;
-            // What AF_XDP takes comes to no socket whose filter could leave it to the kernel.
-            let decides = matches!(&endpoint.link, Link::Ethernet(group, _) if group.xdp().is_none());
-            decides.then_some((at, endpoint.index))
-        };
-        let (_, arrival) = untagged(&self.ports, flow.interface).ok_or(OffloadRefusal::Interface)?;
-        let (at, device) = untagged(&self.ports, flow.egress.interface).ok_or(OffloadRefusal::Interface)?;
+        let (_, arrival, xdp) = untagged(&self.ports, flow.interface).ok_or(OffloadRefusal::Interface)?;
+        // What comes to AF_XDP before the network stack is at no program that could forward it.
+        if xdp.is_some_and(|xdp| !xdp.forwards()) {
+            return Err(OffloadRefusal::Interface);
+        }
+        let frames = xdp.is_some();
+        let (at, device, _) =
+            untagged(&self.ports, flow.egress.interface).ok_or(OffloadRefusal::Interface)?;
+        if frames && !self.ports.get(at).is_some_and(|port| port.takes_frames) {
+            return Err(OffloadRefusal::Egress);
+        }
         let Self { ports, neighbours, watch, .. } = self;
         let port = ports.get(at).ok_or(OffloadRefusal::Interface)?;
         let target = neighbours.target(watch.state(), device, flow.egress.next_hop, &port.spec.gateways);
@@ -94,6 +104,30 @@ impl Ports {
             return Err(OffloadRefusal::NextHop);
         };
         Ok(Route { flow: *flow, arrival, device, target, link: (to, port.mac) })
+    }
+
+    /// Finds out which devices take frames from programs for XDP, if there are any such programs, and takes
+    /// back what would leave by one that does not any more.
+    pub(super) fn ask_who_takes_frames(&mut self, now: Time) {
+        let forwards = |port: &Port| {
+            let xdp = port.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp());
+            xdp.is_some_and(|(xdp, _)| xdp.forwards())
+        };
+        if !self.flows.is_available() || !self.ports.iter().any(forwards) {
+            return;
+        }
+        let mut changed = false;
+        for port in self.ports.iter_mut().filter(|port| port.spec.kind == PortKind::Ethernet) {
+            let index = port.endpoint.as_ref().filter(|_| port.up).map(|endpoint| endpoint.device);
+            let takes = index.is_some_and(|index| netlink::sends_frames(index).unwrap_or(false));
+            if std::mem::replace(&mut port.takes_frames, takes) != takes {
+                debug!(interface = %port.spec.name, takes, "whether its device takes frames from XDP");
+                changed = true;
+            }
+        }
+        if changed {
+            self.follow_offloads(now, &[Change::Everything]);
+        }
     }
 
     /// Takes back what the kernel would forward by devices or next hops that are others now.
@@ -182,8 +216,20 @@ impl Ports {
     /// Everything that was received has been sent.
     pub(super) fn settle_offloads(&mut self) {
         if self.flows.has_pending() {
-            self.flows.all_sent();
+            // What a ring still has is not on its way yet, and would be overtaken.
+            if !self.ports.iter().any(Port::is_sending) {
+                self.flows.all_sent();
+            }
             self.look_at_pending();
         }
     }
+}
+
+/// An interface that is up, without a tag of its own: where it is, the number of its device, and AF_XDP there.
+fn untagged(ports: &[Port], id: InterfaceId) -> Option<(usize, u32, Option<&Xdp>)> {
+    let at = ports.iter().position(|port| port.spec.id == id)?;
+    let port = ports.get(at).filter(|port| port.up && port.spec.kind == PortKind::Ethernet)?;
+    let endpoint = port.endpoint.as_ref()?;
+    let Link::Ethernet(group, _) = &endpoint.link else { return None };
+    Some((at, endpoint.index, group.xdp()))
 }

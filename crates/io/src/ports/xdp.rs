@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::endpoint::SEND_RETRIES;
 use super::tap::Tap;
 use crate::capture::Direction;
-use crate::classifier::{Classifier, Redirect};
+use crate::classifier::{Classifier, DEVICE_BYTES, Redirect};
 use crate::error::OpenError;
 use crate::frame::{ETHERNET, VNET, finish_checksum, guess_checksum, ip_length, is_super_packet};
 use crate::netlink::{self, Link};
@@ -30,6 +30,7 @@ use crate::spec::{IoChoice, IoMethod, PortSpec, PortStatistics};
 use crate::steering::Parameters;
 use crate::sys::bpf::{Map, XdpAttachment, XdpPlace};
 use crate::sys::packet::{BATCH, Outgoing};
+use crate::sys::shared::SharedArray;
 use crate::sys::xdp::{Copies, Queue, QueueSize};
 
 /// Frames to receive into on one device, over all queues; and the least and the most of one queue.
@@ -89,14 +90,17 @@ pub(super) struct Xdp {
     // Dropped before the sockets: nothing is given to one that closes.
     _attachment: XdpAttachment,
     _sockets: Map<4, 4>,
-    device: Map<4, 8>,
+    device: Map<4, DEVICE_BYTES>,
+    /// How many frames the program has given to each socket; see [`Redirect::sockets`].
+    given: SharedArray<8>,
     queues: Vec<Queue>,
+    workers: u8,
     method: IoMethod,
     frame_bytes: u32,
     /// Whether checksums may be unfinished.
     doubtful: bool,
     /// What the program knows of the device.
-    known: Mutex<Option<[u8; 8]>>,
+    known: Mutex<Option<[u8; DEVICE_BYTES]>>,
     /// The longest frame that the device sends.
     longest: AtomicUsize,
     next_queue: AtomicUsize,
@@ -158,14 +162,18 @@ impl Xdp {
         let maps = |error| Refusal::System("create maps", error);
         let sockets = Map::xdp_sockets("fw_xdp_sockets", queues * u32::from(workers)).map_err(maps)?;
         let facts = Map::array("fw_xdp_device", 1).map_err(maps)?;
-        let redirect = Redirect { sockets: sockets.fd(), device: facts.fd(), workers, steering };
-        let program = classifier.redirect(redirect).map_err(|error| match error {
-            OpenError::Classifier { source, log } => {
-                debug!(%log, "what the kernel said of the program for XDP");
-                Refusal::Program(source)
-            }
-            other => Refusal::Program(io::Error::other(other)),
-        })?;
+        let given = SharedArray::new("fw_xdp_given", queues * u32::from(workers)).map_err(maps)?;
+        let (sockets_fd, given_fd) = (sockets.fd(), given.fd());
+        let redirect =
+            Redirect { sockets: sockets_fd, device: facts.fd(), given: given_fd, workers, steering };
+        let program =
+            classifier.redirect(redirect, place == XdpPlace::Driver).map_err(|error| match error {
+                OpenError::Classifier { source, log } => {
+                    debug!(%log, "what the kernel said of the program for XDP");
+                    Refusal::Program(source)
+                }
+                other => Refusal::Program(io::Error::other(other)),
+            })?;
         // Some drivers want a program before sockets. It passes everything on until it knows the device.
         let attachment =
             program.attach_xdp(device.index, place).map_err(|error| match error.raw_os_error() {
@@ -181,7 +189,9 @@ impl Xdp {
             _attachment: attachment,
             _sockets: sockets,
             device: facts,
+            given,
             queues,
+            workers,
             method: if place == XdpPlace::Driver { IoMethod::XdpNative } else { IoMethod::XdpGeneric },
             frame_bytes,
             // What a network card writes into memory itself came over a wire.
@@ -200,7 +210,8 @@ impl Xdp {
         let longest = usize::try_from(device.mtu).unwrap_or(0) + ETHERNET;
         self.longest.store(longest.min(self.frame_bytes as usize), Ordering::Relaxed);
         let receivable = longest.min(QueueSize::longest(self.frame_bytes));
-        let value = Redirect::device_value(device.mac, u16::try_from(receivable).unwrap_or(u16::MAX));
+        let value =
+            Redirect::device_value(device.mac, u16::try_from(receivable).unwrap_or(u16::MAX), self.doubtful);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == Some(value) {
             return;
@@ -223,6 +234,30 @@ impl Xdp {
     /// How many frames found no room in a worker's sockets since the last call.
     pub(super) fn overruns(&self, worker: WorkerId) -> u64 {
         self.queues.iter().map(|queue| queue.overruns(worker.index()).unwrap_or(0)).sum()
+    }
+
+    /// Whether its program forwards flows by itself.
+    pub(super) fn forwards(&self) -> bool {
+        self.method == IoMethod::XdpNative
+    }
+
+    /// How many frames the program has given to a worker's sockets, by queue.
+    pub(super) fn given(&self, worker: WorkerId) -> impl Iterator<Item = u64> {
+        let socket = move |queue| queue * u32::from(self.workers) + u32::from(worker.0);
+        let queues = 0..self.queues.len() as u32;
+        queues.map(move |queue| self.given.double(socket(queue), 0).load(Ordering::Acquire))
+    }
+
+    /// How many of them are known to have gone on: read by the worker, or dropped for want of room.
+    pub(super) fn gone_on(&self, worker: WorkerId, queue: usize, wanted: u64) -> u64 {
+        let Some(queue) = self.queues.get(queue) else { return u64::MAX };
+        let taken = queue.taken(worker.index());
+        if taken >= wanted { taken } else { taken + queue.lost(worker.index()).unwrap_or(0) }
+    }
+
+    /// Whether frames of a worker wait for the device to take them.
+    pub(super) fn is_sending(&self, worker: WorkerId) -> bool {
+        self.sending(worker).is_some_and(|queue| queue.is_sending(worker.index()))
     }
 
     /// Receives into free slots of `batch`; queues take turns. Returns how many packets came, and whether

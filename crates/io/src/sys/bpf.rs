@@ -469,7 +469,7 @@ impl Program {
         self.fd.as_fd()
     }
 
-    /// Runs the program once on `frame`, with so much of the context (`struct __sk_buff`) given. Returns
+    /// Runs the program once on `frame`, with so much of the context (`struct __sk_buff`) given, or none. Returns
     /// what it returned, and frame and context as it left them.
     #[cfg(test)]
     pub(crate) fn run_whole(&self, frame: &[u8], context: &[u8]) -> io::Result<(u32, Vec<u8>, Vec<u8>)> {
@@ -480,9 +480,9 @@ impl Program {
             data_in: frame.as_ptr() as u64,
             data_size_out: out.len() as u32,
             data_out: out.as_mut_ptr() as u64,
-            ctx_in: context.as_ptr() as u64,
+            ctx_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
             ctx_size_in: context.len() as u32,
-            ctx_out: context_out.as_mut_ptr() as u64,
+            ctx_out: if context.is_empty() { 0 } else { context_out.as_mut_ptr() as u64 },
             ctx_size_out: context_out.len() as u32,
             repeat: 1,
             ..TestRun::default()

@@ -9,12 +9,17 @@ use super::{Builder, LINK_HEADER, MapFds, TAG_8021Q, stack};
 use crate::classifier::Frames;
 use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When};
 use crate::classifier::rule::Rule;
-use crate::steering;
+use crate::{offload, steering};
 
 /// The offset of the number of the queue in `struct xdp_md`.
 const RX_QUEUE_INDEX: i16 = 16;
 const XDP_PASS: i32 = 2;
 const XDP_REDIRECT: i32 = 4;
+
+/// Bytes of [`Redirect::device_value`].
+pub(crate) const DEVICE_BYTES: usize = 12;
+/// The number of the socket, below what classifier and steering have on the stack.
+const SOCKET: i16 = -124;
 
 /// Where the frames of one device go.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct Redirect {
     pub(crate) sockets: i32,
     /// The map with the device's [`Redirect::device_value`] at 0.
     pub(crate) device: i32,
+    /// The map that counts how many frames each socket was given, by the same numbers as the sockets.
+    pub(crate) given: i32,
     /// How many workers there are.
     pub(crate) workers: u8,
     /// Which of them gets a frame; `None` for one alone.
@@ -31,16 +38,18 @@ pub(crate) struct Redirect {
 }
 
 impl Redirect {
-    /// The link address of the device, and the longest frame that is taken.
-    pub(crate) fn device_value(mac: [u8; 6], longest: u16) -> [u8; 8] {
+    /// The link address of the device, the longest frame that is taken, and whether senders on this machine
+    /// may have left checksums unfinished.
+    pub(crate) fn device_value(mac: [u8; 6], longest: u16, doubtful: bool) -> [u8; DEVICE_BYTES] {
         let [low, high] = longest.to_ne_bytes();
         let [a, b, c, d, e, f] = mac;
-        [a, b, c, d, e, f, low, high]
+        let [w, x, y, z] = u32::from(doubtful).to_ne_bytes();
+        [a, b, c, d, e, f, low, high, w, x, y, z]
     }
 }
 
 // The classifier keeps the rule on the stack while steering decides.
-const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES);
+const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES && SOCKET + 4 <= stack::HOST_PORT);
 
 /// Assembles the program for XDP on one device.
 pub(crate) fn assemble_redirect(maps: MapFds, redirect: Redirect) -> Result<Vec<Instruction>, AssemblyError> {
@@ -49,6 +58,9 @@ pub(crate) fn assemble_redirect(maps: MapFds, redirect: Redirect) -> Result<Vec<
     let (fragment, pass) = (asm.label(), asm.label());
     let mut builder = Builder { asm, maps, frames: Frames::Untagged, rules, fragment, pass };
     builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    if let Some(maps) = maps.offload {
+        builder.forward_frames(redirect, maps);
+    }
     builder.driver_link_layer(redirect);
     builder.network_layer();
     builder.redirect(redirect);
@@ -56,6 +68,18 @@ pub(crate) fn assemble_redirect(maps: MapFds, redirect: Redirect) -> Result<Vec<
 }
 
 impl Builder {
+    /// What the kernel forwards by itself goes no further.
+    fn forward_frames(&mut self, redirect: Redirect, maps: offload::MapFds) {
+        let other = self.asm.label();
+        offload::begin(&mut self.asm);
+        self.asm.store_immediate(Size::Word, Reg::R10, stack::COUNTER, 0);
+        self.asm.lookup(redirect.device, stack::COUNTER);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, self.pass);
+        self.asm.alu_reg(Alu::Move, Reg::R8, Reg::R0);
+        offload::forward_frame(&mut self.asm, maps, other);
+        self.asm.place(other);
+    }
+
     /// Goes on with frames to the device's own address that are not too long, with their protocol in R7.
     fn driver_link_layer(&mut self, redirect: Redirect) {
         let (pass, other, tagged) = (self.pass, self.rule(Rule::NotForHost), self.rule(Rule::Tagged));
@@ -101,11 +125,22 @@ impl Builder {
         self.asm.load(Size::Word, Reg::R2, Reg::R6, RX_QUEUE_INDEX);
         self.asm.multiply32(Reg::R2, i32::from(redirect.workers));
         self.asm.alu_reg(Alu::Add, Reg::R2, Reg::R0);
+        self.asm.store(Size::Word, Reg::R10, SOCKET, Reg::R2);
         self.asm.redirect_map(redirect.sockets, XDP_PASS);
-        let end = self.asm.label();
+        let (end, given) = (self.asm.label(), self.asm.label());
         self.asm.alu_reg(Alu::Move, Reg::R8, Reg::R0);
         self.asm.jump_if(Reg::R0, When::NotEqual, XDP_REDIRECT, end);
         self.count_stored();
+        if self.maps.offload.is_some() {
+            self.asm.lookup(redirect.given, SOCKET);
+            self.asm.jump_if(Reg::R0, When::Equal, 0, given);
+            self.asm.alu(Alu::Move, Reg::R1, 1);
+            self.asm.atomic_add(Size::Double, Reg::R0, 0, Reg::R1);
+            self.asm.place(given);
+            offload::count_left(&mut self.asm);
+        } else {
+            self.asm.place(given);
+        }
         self.asm.place(end);
         self.asm.alu_reg(Alu::Move, Reg::R0, Reg::R8);
         self.asm.exit();

@@ -169,6 +169,15 @@ impl Bench {
         Forwarder::start(self.namespace("r"), move || Ports::open(&specs, &[]).unwrap(), engine)
     }
 
+    /// A forwarder by ports of the caller's.
+    pub(super) fn forwarder_of(
+        &self,
+        open: impl FnOnce() -> Ports + Send + 'static,
+        engine: Engine,
+    ) -> Forwarder {
+        Forwarder::start(self.namespace("r"), open, engine)
+    }
+
     /// Several workers, each with an engine of its own.
     pub(super) fn workers(&self, specs: Vec<PortSpec>, engines: Vec<Engine>) -> Vec<Forwarder> {
         let count = u8::try_from(engines.len()).unwrap();

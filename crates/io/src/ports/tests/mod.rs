@@ -4,6 +4,7 @@
 mod bench;
 mod changes;
 mod devices;
+mod forwarded;
 mod throughput;
 mod vlans;
 mod workers;

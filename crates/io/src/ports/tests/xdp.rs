@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fairway_types::{Egress, OffloadFlow, OffloadId, OffloadRefusal, Protocol, Tuple};
-
 use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, ip};
 use super::ping;
 use super::vlans::{self, TRUNK};
@@ -123,7 +121,7 @@ fn figures(forwarder: &Forwarder) -> Vec<PortStatistics> {
 }
 
 /// An MTU that fits a frame of AF_XDP but not what a veth has for it in its driver.
-fn only_before_the_stack(bench: &Bench) {
+pub(super) fn only_before_the_stack(bench: &Bench) {
     for (name, device) in [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")] {
         bench.output(name, &format!("ip link set {device} mtu 3800"));
     }
@@ -180,36 +178,6 @@ fn a_router_that_starts_as_another_ends_has_what_that_had() {
         }
         crate::release().unwrap();
     });
-}
-
-#[test]
-fn the_kernel_forwards_no_session_of_an_interface_whose_packets_it_does_not_see() {
-    let Some(bench) = Bench::raise() else { return };
-    let there: Tuple = Tuple {
-        source: "10.77.1.2:40000".parse().unwrap(),
-        destination: "10.77.2.2:9".parse().unwrap(),
-        protocol: Protocol::UDP,
-    };
-    let back = Tuple { source: there.destination, destination: there.source, ..there };
-    let flow = |interface, tuple: Tuple, egress| OffloadFlow {
-        interface,
-        arrives: tuple,
-        leaves: tuple,
-        egress: Egress { interface: egress, next_hop: tuple.destination.ip() },
-        mtu: 1500,
-        guarded: true,
-    };
-    let flows = [flow(LEFT, there, RIGHT), flow(RIGHT, back, LEFT)];
-    for (io, refused) in [(IoChoice::Xdp, true), (IoChoice::Packet, false)] {
-        // One interface by AF_XDP is enough.
-        let mut specs = Bench::specs();
-        specs[1].io = io;
-        let forwarder = bench.forwarder_with(specs, Box::new(across));
-        // Both next hops become known.
-        ping(&bench, "a", "10.77.2.2", "");
-        let answer = forwarder.ask(move |ports, _, now| ports.offload(now.mono, OffloadId(1), &flows).err());
-        assert_eq!(answer == Some(OffloadRefusal::Interface), refused, "{io:?}: {answer:?}");
-    }
 }
 
 #[test]

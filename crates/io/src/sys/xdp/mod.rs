@@ -96,6 +96,8 @@ struct Seat {
     /// Frames to be filled next.
     blank: Vec<Frame>,
     overruns: u64,
+    /// How many frames were read so far.
+    taken: u64,
 }
 
 impl Queue {
@@ -166,6 +168,7 @@ impl Queue {
             spent: Vec::with_capacity(size.receive as usize),
             blank: Vec::with_capacity(size.send as usize),
             overruns: 0,
+            taken: 0,
         };
         let address = libc::sockaddr_xdp {
             sxdp_family: libc::AF_XDP as u16,
@@ -212,6 +215,7 @@ impl Queue {
         let mut count = 0;
         while count < most {
             let Some(entry) = seat.rx.pop() else { break };
+            seat.taken += 1;
             let Some(frame) = self.umem.returned(entry.addr, entry.len) else { continue };
             each(self.umem.bytes(&frame));
             seat.spent.push(frame);
@@ -329,11 +333,21 @@ impl Queue {
         self.fd(worker).is_some_and(|fd| poll::writable(fd.as_raw_fd(), Duration::from_millis(1)))
     }
 
-    /// How many frames for a worker found no room since the last call.
-    pub(crate) fn overruns(&self, worker: usize) -> io::Result<u64> {
+    /// How many frames for a worker were read.
+    pub(crate) fn taken(&self, worker: usize) -> u64 {
+        self.seat(worker).map_or(0, |seat| seat.taken)
+    }
+
+    /// How many frames for a worker found no room.
+    pub(crate) fn lost(&self, worker: usize) -> io::Result<u64> {
         let socket = self.sockets.get(worker).ok_or(io::ErrorKind::NotFound)?;
         let statistics: libc::xdp_statistics = get(socket, libc::XDP_STATISTICS)?;
-        let all = statistics.rx_dropped + statistics.rx_ring_full;
+        Ok(statistics.rx_dropped + statistics.rx_ring_full)
+    }
+
+    /// How many frames for a worker found no room since the last call.
+    pub(crate) fn overruns(&self, worker: usize) -> io::Result<u64> {
+        let all = self.lost(worker)?;
         let Some(mut seat) = self.seat(worker) else { return Ok(0) };
         Ok(all.saturating_sub(std::mem::replace(&mut seat.overruns, all)))
     }
@@ -345,7 +359,8 @@ fn share(frames: u32, workers: u8) -> u32 {
     1 << share.ilog2()
 }
 
-fn socket() -> io::Result<OwnedFd> {
+/// A socket that is at no device.
+pub(crate) fn socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is passed.
     let fd = check(unsafe { libc::socket(libc::AF_XDP, kind, 0) })?;

@@ -14,6 +14,9 @@ pub(crate) struct Cell {
     pub(crate) traffic: Traffic,
     /// Whether the devices of the line offload.
     pub(crate) offload: bool,
+    /// Whether hosts poll their devices, as XDP wants it of a veth that it sends to; and whether the cell is
+    /// measured only if it is named, or nothing is to be quick.
+    pub(crate) by_xdp: bool,
     /// How Fairway carries it.
     pub(crate) fairway: Contender,
     /// Beside what.
@@ -45,6 +48,7 @@ pub(crate) enum Against {
 const KERNEL: Against = Against::One(Contender::Kernel);
 const NFTABLES: Against = Against::One(Contender::Nftables);
 const PLAIN: &[Contender] = &[Contender::Kernel, Contender::Nftables];
+const BESIDE_XDP: &[Contender] = &[Contender::FairwayPlain, Contender::Kernel, Contender::Nftables];
 const ALL: &[Contender] = &[
     Contender::Kernel,
     Contender::Nftables,
@@ -66,6 +70,7 @@ pub(crate) fn all() -> Vec<Cell> {
         what,
         traffic,
         offload,
+        by_xdp: false,
         fairway: Contender::FairwayPlain,
         peers,
         goals,
@@ -73,6 +78,12 @@ pub(crate) fn all() -> Vec<Cell> {
     let gcm = |name, what, traffic, offload, goals| Cell {
         fairway: Contender::FairwayGcm,
         ..plain(name, what, traffic, offload, &TUNNELS, goals)
+    };
+    // AF_XDP wants devices that keep tags in frames, and so no offloads.
+    let xdp = |name, what, traffic, fairway, peers, goals| Cell {
+        by_xdp: true,
+        fairway,
+        ..plain(name, what, traffic, false, peers, goals)
     };
     vec![
         plain("plain-tcp-on", "one TCP stream, plain, default offloads", Traffic::Stream, true, PLAIN, {
@@ -108,6 +119,30 @@ pub(crate) fn all() -> Vec<Cell> {
         plain("plain-tcp-off", "one TCP stream, plain, without offloads", Traffic::Stream, false, PLAIN, {
             const { &[goal(KERNEL, 1.1)] }
         }),
+        xdp(
+            "xdp-tcp-off",
+            "one TCP stream, plain, without offloads, by AF_XDP",
+            Traffic::Stream,
+            Contender::FairwayXdp,
+            BESIDE_XDP,
+            const { &[goal(KERNEL, 1.1)] },
+        ),
+        xdp(
+            "xdp-udp64",
+            "datagrams of 64 bytes, plain, made in the kernel, by AF_XDP",
+            Traffic::Flood(64),
+            Contender::FairwayXdp,
+            BESIDE_XDP,
+            const { &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)] },
+        ),
+        xdp(
+            "xdp-million",
+            "datagrams of 64 bytes over a million sessions at random, by AF_XDP",
+            Traffic::Flood(64),
+            Contender::FairwayXdpMillion,
+            &[Contender::FairwayMillion],
+            const { &[goal(Against::One(Contender::FairwayMillion), 1.0)] },
+        ),
         // Floods change a setting of the line, so nothing else is measured on it afterwards.
         plain(
             "plain-udp64",

@@ -17,6 +17,8 @@ const PREFIX: &str = "bench-";
 /// How long a line may take to carry its first bytes.
 const CARRY_DEADLINE: Duration = Duration::from_secs(20);
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
+/// How long a router may take to notice what a device does now.
+const NOTICED: Duration = Duration::from_millis(1500);
 /// The devices of the line.
 const DEVICES: [(&str, &str); 6] =
     [("client", "lan"), ("a", "lan"), ("a", "wan"), ("b", "wan"), ("b", "servers"), ("server", "servers")];
@@ -125,6 +127,15 @@ impl Line {
                 self.changed.push(format!("{node} {device} {feature} {}", if is_on { "on" } else { "off" }));
             }
         }
+        Ok(())
+    }
+
+    /// Lets the devices of hosts poll. Routers find out that they can send them frames by XDP.
+    pub(crate) fn poll(&self) -> anyhow::Result<()> {
+        for (node, device) in [("client", "lan"), ("server", "servers")] {
+            run(&self.namespace(node), &["ethtool", "-K", device, "gro", "on"], COMMAND_LIMIT)?;
+        }
+        std::thread::sleep(NOTICED);
         Ok(())
     }
 

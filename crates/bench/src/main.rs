@@ -108,7 +108,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> anyhow::Result<()> {
-    let chosen = chosen(&options.only)?;
+    let chosen = chosen(&options.only, options.quick)?;
     listen_for_signals()?;
     line::own_command()?;
     let _turn = take_turn()?;
@@ -142,13 +142,17 @@ fn compare(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chosen(only: &[String]) -> anyhow::Result<Vec<Cell>> {
+fn chosen(only: &[String], quick: bool) -> anyhow::Result<Vec<Cell>> {
     let all = cells::all();
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|cell| cell.name == **name)) {
         let names: Vec<&str> = all.iter().map(|cell| cell.name).collect();
         bail!("there is no cell {unknown}; there are {}", names.join(", "));
     }
-    Ok(all.into_iter().filter(|cell| only.is_empty() || only.iter().any(|name| name == cell.name)).collect())
+    let wanted = |cell: &Cell| match only {
+        [] => !(quick && cell.by_xdp),
+        _ => only.iter().any(|name| name == cell.name),
+    };
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 /// From now on, being asked to end sets [`child::STOPPED`], and everything is removed in order.

@@ -120,7 +120,8 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
     let mut text = String::new();
     for contender in [cell.fairway].iter().chain(cell.peers) {
         let own = *contender == cell.fairway;
-        let (name, label) = if own { (cell.name, "fairway") } else { ("", contender.name()) };
+        let label = if own && !cell.by_xdp { "fairway" } else { contender.name() };
+        let name = if own { cell.name } else { "" };
         let Some(samples) = outcome.samples.get(contender) else {
             let _ = writeln!(text, "{name:<14} {label:<14} {:>8}", "–");
             continue;

@@ -110,6 +110,9 @@ pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow:
         match lines.up.get(&(contender, cell.offload)) {
             Some(Ok(line)) => {
                 outcome.changed.insert(contender, line.changed.clone());
+                if cell.by_xdp {
+                    line.poll()?;
+                }
                 taking_part.push(line);
             }
             Some(Err(reason)) => drop(outcome.faults.insert(contender, reason.clone())),

@@ -18,6 +18,9 @@ pub(super) fn routers(contender: Contender, topology: &mut Value, workers: Optio
         if let Some(workers) = workers {
             router["workers"] = json!(workers);
         }
+        if matches!(contender, Contender::FairwayXdp | Contender::FairwayXdpMillion) {
+            router["io"] = json!("xdp");
+        }
         topology["routers"][node] = router;
     }
     topology["config"] = configuration(contender);
@@ -40,7 +43,9 @@ fn security(contender: Contender) -> Value {
 
 fn configuration(contender: Contender) -> Value {
     let sessions = match contender {
-        Contender::FairwayMillion | Contender::FairwayTenThousand => MANY_SESSIONS,
+        Contender::FairwayMillion | Contender::FairwayXdpMillion | Contender::FairwayTenThousand => {
+            MANY_SESSIONS
+        }
         _ => SESSIONS,
     };
     json!({ "fairway:authority": {

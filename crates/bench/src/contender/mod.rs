@@ -31,6 +31,8 @@ const FIRST_SOURCE_NUMBER: u32 = 100;
 pub(crate) enum Contender {
     /// Fairway, payload as it is.
     FairwayPlain,
+    /// Fairway by AF_XDP, payload as it is.
+    FairwayXdp,
     /// Fairway, payload protected with AES-256-GCM.
     FairwayGcm,
     /// Fairway, payload protected with AES-256-CBC and HMAC-SHA256-128.
@@ -39,6 +41,8 @@ pub(crate) enum Contender {
     FairwayMillion,
     /// Fairway with as much room, and ten thousand of them.
     FairwayTenThousand,
+    /// The million by AF_XDP.
+    FairwayXdpMillion,
     /// Two workers of one engine, without a line.
     TwoWorkers,
     /// Two engines that know nothing of each other, without a line.
@@ -81,6 +85,8 @@ impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::FairwayPlain => "fairway",
+            Self::FairwayXdp => "fairway-xdp",
+            Self::FairwayXdpMillion => "fairway-xdp-1m",
             Self::FairwayGcm => "fairway-gcm",
             Self::FairwayCbc => "fairway-cbc",
             Self::FairwayMillion => "fairway-1m",
@@ -102,6 +108,8 @@ impl Contender {
         matches!(
             self,
             Self::FairwayPlain
+                | Self::FairwayXdp
+                | Self::FairwayXdpMillion
                 | Self::FairwayGcm
                 | Self::FairwayCbc
                 | Self::FairwayMillion
@@ -114,7 +122,7 @@ impl Contender {
     /// How many sessions a flood has.
     pub(crate) fn flood_sessions(self, tools: &Tools) -> u32 {
         match self {
-            Self::FairwayMillion => tools.million,
+            Self::FairwayMillion | Self::FairwayXdpMillion => tools.million,
             Self::FairwayTenThousand => 10_000,
             _ => 256,
         }
@@ -124,7 +132,7 @@ impl Contender {
     /// needs an answer each time.
     pub(crate) fn flood_answers(self) -> u32 {
         match self {
-            Self::FairwayMillion | Self::FairwayTenThousand => 1,
+            Self::FairwayMillion | Self::FairwayXdpMillion | Self::FairwayTenThousand => 1,
             _ => 64,
         }
     }

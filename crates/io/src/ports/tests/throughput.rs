@@ -48,7 +48,8 @@ impl Drop for Server {
 /// Megabytes that arrived of what was sent.
 fn carried(bench: &Bench, options: &str) -> f64 {
     // However little of a processor there is.
-    let report = bench.output("a", &format!("timeout 30 iperf3 -p 5201 -f M --connect-timeout 10000 {options}"));
+    let report =
+        bench.output("a", &format!("timeout 30 iperf3 -p 5201 -f M --connect-timeout 10000 {options}"));
     let line = report.lines().find(|line| line.contains("receiver")).unwrap_or_else(|| panic!("{report}"));
     let fields: Vec<_> = line.split_whitespace().collect();
     let at = fields.iter().position(|field| field.ends_with("Bytes")).unwrap();

@@ -16,6 +16,7 @@ use crate::peer::Message;
 use crate::session::{Session, Side};
 use crate::table::Index;
 use crate::tcp::tcp_segment;
+use crate::vault::Protection;
 
 /// The session and leg a packet arrived on, if it is known.
 pub(crate) type Known = Option<(Index, Side)>;
@@ -59,24 +60,36 @@ impl Engine {
     fn metadata_wanted(&mut self, now: Now, index: Index, side: Side, outlet: &mut Outlet<'_>) {
         let Some(session) = self.table.get(index) else { return };
         let epoch = session.leg(side).hop.map_or(0, |hop| hop.epoch);
+        let is_end = self.vault.get(session.protection).is_none_or(Protection::is_end);
         if let Some(protection) = self.vault.get_mut(session.protection) {
             // Whoever lost a session, or refuses its keys, says so again and again.
             if !protection.may_retell(now.mono) {
                 return;
             }
             // Only the other end knows what keys are in use, and can begin them anew.
-            if !protection.is_end() {
+            if !is_end {
+                self.told_all(index, side);
                 let header = HeaderTlvs { control: Some(Control::EnableMetadata), ..HeaderTlvs::default() };
                 return self.send_control(now, index, side.other(), header, outlet);
             }
         }
         if side == Side::Responder {
             self.retell(now, index, epoch);
-        } else if let Some(session) = self.table.get_mut(index) {
+        } else {
+            self.freshen_keys(now, index, side);
+            self.told_all(index, side);
+        }
+    }
+
+    /// Has a router that may have lost the session told all there is of it.
+    fn told_all(&mut self, index: Index, side: Side) {
+        if side == Side::Initiator
+            && let Some(hop) =
+                self.table.get_mut(index).and_then(|session| session.leg_mut(side).hop.as_mut())
+        {
             // Packets without metadata that are under way prove nothing.
-            if let Some(hop) = &mut session.leg_mut(side).hop {
-                hop.handshake.tell_change();
-            }
+            hop.handshake.tell_change();
+            hop.handshake.tell_all();
         }
     }
 
@@ -118,9 +131,7 @@ impl Engine {
         if session.leg(out).hop.is_none() {
             return;
         }
-        if out == Side::Responder {
-            self.freshen_keys(now, index);
-        }
+        self.freshen_keys(now, index, out);
         let key = session.leg(out).key;
         let Some(packet) = self.compose_for(now, &session, out, &[], outlet) else { return };
         let header = HeaderTlvs { control: Some(Control::KeepAlive), ..HeaderTlvs::default() };

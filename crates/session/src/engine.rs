@@ -96,9 +96,9 @@ pub struct Engine {
     pub(crate) drops: Drops,
     pub(crate) events: VecDeque<Event>,
     pub(crate) records: Records,
-    /// Sessions whose metadata is to be sent without waiting for a packet: when, which, and how often
-    /// that was tried.
-    announcements: BinaryHeap<Reverse<(Time, Index, u8)>>,
+    /// Sessions whose metadata is to be sent without waiting for a packet: when, which, toward whom, and
+    /// how often that was tried.
+    announcements: BinaryHeap<Reverse<(Time, Index, Side, u8)>>,
     /// Sessions whose next router restarted and has to be told anew.
     pub(crate) restarts: VecDeque<Index>,
     /// What paths carry that carry less than their links.
@@ -445,20 +445,21 @@ impl Engine {
                 self.retell(now, index, 0);
             }
             let due = self.announcements.peek().is_some_and(|Reverse((due, ..))| *due <= now.mono);
-            let Some(Reverse((_, index, tries))) = due.then(|| self.announcements.pop()).flatten() else {
+            let Some(Reverse((_, index, out, tries))) = due.then(|| self.announcements.pop()).flatten()
+            else {
                 if self.restarts.is_empty() {
                     break;
                 }
                 continue;
             };
-            let next = self.table.get(index).and_then(|session| session.leg(Side::Responder).hop);
+            let next = self.table.get(index).and_then(|session| session.leg(out).hop);
             if next.is_none_or(|hop| hop.handshake.phase() == Phase::Settled) {
                 continue;
             }
-            self.send_keep_alive(now, index, Side::Responder, outlet);
+            self.send_keep_alive(now, index, out, outlet);
             if tries + 1 < ANNOUNCEMENTS {
                 let due = now.mono + Duration::from_secs(1 << tries);
-                self.announcements.push(Reverse((due, index, tries + 1)));
+                self.announcements.push(Reverse((due, index, out, tries + 1)));
             }
         }
     }
@@ -466,10 +467,19 @@ impl Engine {
     /// Has the next router told of a session without waiting for a packet, and again until it
     /// answers: it may have restarted too recently to believe what it hears.
     pub(crate) fn announce_soon(&mut self, now: Now, index: Index) {
+        self.announce_at(now.mono, index, Side::Responder);
+    }
+
+    /// The same toward either side after a second, since a router refuses what was signed when it started.
+    pub(crate) fn announce_later(&mut self, now: Now, index: Index, out: Side) {
+        self.announce_at(now.mono + Duration::from_secs(1), index, out);
+    }
+
+    fn announce_at(&mut self, due: Time, index: Index, out: Side) {
         // A peer that makes its sessions new over and over must not make this longer and longer. What
         // finds no place here is told with the session's next packet.
         if self.announcements.len() < self.table.capacity() {
-            self.announcements.push(Reverse((now.mono, index, 0)));
+            self.announcements.push(Reverse((due, index, out, 0)));
         }
     }
 

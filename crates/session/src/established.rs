@@ -224,11 +224,12 @@ impl Engine {
         let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
         let Some(hop) = &mut session.leg_mut(side.other()).hop else { return Attach::Nothing };
         let attach = hop.handshake.transmit(now.mono);
+        let lost = hop.handshake.is_lost();
         if attach == Attach::MetadataAfterSilence {
             self.counters.increment(Counter::SessionsRetriggered);
             self.raise_epoch(now, index, side.other());
-        } else if attach == Attach::Metadata && side == Side::Initiator {
-            self.freshen_keys(now, index);
+        } else if attach == Attach::Metadata && (side == Side::Initiator || lost) {
+            self.freshen_keys(now, index, side.other());
         }
         attach
     }

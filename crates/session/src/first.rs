@@ -300,11 +300,28 @@ impl Engine {
                 self.waypoint_leg(now, path, original, protection.is_some(), epoch, preferred)?
             }
         };
+        let legs = [arrival, departure];
+        self.join_legs(now, uuid, original, legs, admission, source_router, first_flags, protection)
+    }
+
+    /// Makes a session of its two legs.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of the session that nothing else knows")]
+    pub(crate) fn join_legs(
+        &mut self,
+        now: Now,
+        uuid: [u8; 16],
+        original: &FlowKey,
+        legs: [Leg; 2],
+        admission: &Admission,
+        source_router: u16,
+        first_flags: u8,
+        protection: Option<Protection>,
+    ) -> Result<Index, DropReason> {
         let port = if original.protocol.has_ports() { original.local.port() } else { 0 };
         let times = self.snapshot.session_type(admission.service, original.protocol, port);
         let session = Session {
             uuid,
-            legs: [arrival, departure],
+            legs,
             original: *original,
             protocol: original.protocol,
             tenant: admission.tenant,
@@ -322,7 +339,7 @@ impl Engine {
             active: now.mono,
         };
         self.insert(now, session).inspect_err(|_| {
-            self.release_ports(now, &departure);
+            self.release_ports(now, session.leg(Side::Responder));
             self.release_nat(now, &session);
             self.vault.remove(session.protection);
         })

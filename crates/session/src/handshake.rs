@@ -76,6 +76,8 @@ pub(crate) struct Handshake {
     /// Whether anything was told since it began: a packet without metadata that comes before, behind
     /// metadata that went ahead, is no answer.
     told: bool,
+    /// Whether the other end may know nothing of the session any more: it is to be told all there is.
+    lost: bool,
 }
 
 impl Handshake {
@@ -88,7 +90,13 @@ impl Handshake {
             silent_since: Time::ZERO,
             confirm: false,
             told: false,
+            lost: false,
         }
+    }
+
+    /// Whether the other end is to be told all there is of the session.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost
     }
 
     pub(crate) const fn phase(&self) -> Phase {
@@ -125,10 +133,15 @@ impl Handshake {
             Role::Initiator => {}
             Role::Responder if self.confirm || !self.told => {}
             Role::Responder => {
-                self.phase = Phase::Settled;
+                self.settle();
                 self.heard = 0;
             }
         }
+    }
+
+    fn settle(&mut self) {
+        self.phase = Phase::Settled;
+        self.lost = false;
     }
 
     /// The kernel has sent packets on the hop and received some since it was last asked: when the last
@@ -157,7 +170,7 @@ impl Handshake {
         let waited = now.since(self.heard_since) >= PATIENCE;
         match (self.role, self.phase) {
             (Role::Initiator, Phase::Telling) => {
-                self.phase = Phase::Settled;
+                self.settle();
                 Reply::Nothing
             }
             (Role::Initiator, Phase::Settled) if waited || (changed && self.heard == 1) => {
@@ -177,8 +190,14 @@ impl Handshake {
     /// The other end says it needs no more metadata (TLV 18, control 3).
     pub(crate) fn disabled(&mut self) {
         self.silent_since = Time::ZERO;
-        self.phase = Phase::Settled;
+        self.settle();
         self.confirm = false;
+    }
+
+    /// Begins again, because the other end lost the session, or some of it.
+    pub(crate) fn tell_all(&mut self) {
+        self.restart();
+        self.lost = true;
     }
 
     /// Begins again, because something about the session changed on this side.

@@ -52,6 +52,7 @@ mod quote;
 mod record;
 mod relay;
 mod reload;
+mod resume;
 mod rewrite;
 mod room;
 mod seal;

@@ -8,6 +8,7 @@ use fairway_wire::ip::Parsed;
 use fairway_wire::svr;
 
 use core::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::event::Event;
@@ -50,7 +51,7 @@ impl Engine {
         let payload = packet.packet.bytes_mut().get_mut(range).unwrap_or_default();
         let (local, remote) = (parsed.destination, parsed.source);
         self.peering.handle_message(now, &self.keyring, local, remote, payload)?;
-        self.peering_events();
+        self.peering_events(now);
         Ok(Verdict::Consumed)
     }
 
@@ -68,7 +69,7 @@ impl Engine {
             };
             self.send_peer_message(transmit.path, &payload[..transmit.len.min(MAX_MESSAGE_LEN)], outlet);
         }
-        self.peering_events();
+        self.peering_events(now);
     }
 
     fn send_peer_message(&mut self, path: PathId, payload: &[u8], outlet: &mut Outlet<'_>) {
@@ -85,7 +86,7 @@ impl Engine {
         self.counters.increment(Counter::PacketsEmitted);
     }
 
-    fn peering_events(&mut self) {
+    fn peering_events(&mut self, now: Now) {
         while let Some(event) = self.peering.poll_event() {
             match event {
                 PeeringEvent::PathUp(path) => {
@@ -98,7 +99,7 @@ impl Engine {
                 }
                 PeeringEvent::PeerRestarted(peer) => {
                     self.publish_restart(peer);
-                    self.peer_restarted(peer);
+                    self.peer_restarted(now, peer);
                 }
             }
         }
@@ -144,9 +145,12 @@ impl Engine {
     }
 
     /// The peer lost its sessions: those that lead to it are told again, at once; those that came
-    /// from it answer with metadata until it is the initiator's turn.
-    pub(crate) fn peer_restarted(&mut self, peer: PeerId) {
+    /// from it answer with metadata until it is the initiator's turn, and those that began there are
+    /// given back without waiting for a packet.
+    pub(crate) fn peer_restarted(&mut self, now: Now, peer: PeerId) {
         let mut count = 0;
+        let snapshot = Arc::clone(&self.snapshot);
+        let name = snapshot.model().peer(peer).map_or("", |peer| peer.name.as_str());
         for index in 0..self.table.capacity() as u32 {
             let Some(session) = self.table.get(index) else { continue };
             let toward =
@@ -155,10 +159,18 @@ impl Engine {
             if !forward && !reverse {
                 continue;
             }
+            let began_there = self.names.name(session.source_router) == name;
             count += 1;
             self.recall(index, why::RETOLD);
-            if reverse && let Some(session) = self.table.get_mut(index) {
-                session.leg_mut(Side::Initiator).restart();
+            if reverse
+                && let Some(hop) =
+                    self.table.get_mut(index).and_then(|s| s.leg_mut(Side::Initiator).hop.as_mut())
+            {
+                hop.handshake.tell_all();
+                // Nobody else can tell the router where the session began.
+                if began_there {
+                    self.announce_later(now, index, Side::Initiator);
+                }
             }
             // As many as there are sessions are enough, however often the peer starts.
             if forward && self.restarts.len() < self.table.capacity() {

@@ -103,7 +103,8 @@ impl Engine {
         self.send_on(now, index, side, packet, &parsed, outlet)
     }
 
-    /// The other worker that is the home of the session that metadata offers, unless it is known here.
+    /// The other worker that is the home of the session that metadata offers or gives back, unless it is
+    /// known here.
     fn home_of_offer(
         &mut self,
         now: Now,
@@ -111,6 +112,10 @@ impl Engine {
         packet: &Slot,
         tlvs: &PayloadTlvs<'_>,
     ) -> Result<Option<WorkerId>, DropReason> {
+        let lost = tlvs.reverse.filter(|_| known.is_none()).map(|context| context_tuple(&context).reversed());
+        if let Some(original) = lost {
+            return Ok(self.home_elsewhere(packet, &original));
+        }
         let Some(context) = tlvs.forward else { return Ok(None) };
         let Some(home) = self.home_elsewhere(packet, &context_tuple(&context)) else { return Ok(None) };
         match known {
@@ -157,7 +162,7 @@ impl Engine {
             self.heard_metadata(now, index, Side::Initiator, message, outlet);
             return Ok(Some((index, Side::Initiator)));
         }
-        let Some((index, side)) = known else { return Ok(None) };
+        let Some((index, side)) = known else { return self.resume(now, message) };
         if message.tlvs.reverse.is_none() {
             // Control messages, relayed errors and payload that only looks like metadata.
             return Ok(known);
@@ -176,7 +181,7 @@ impl Engine {
     }
 
     /// Takes note of what the metadata of a session says of its payload, and passes on what is new.
-    fn learn_protection(
+    pub(crate) fn learn_protection(
         &mut self,
         now: Now,
         index: Index,
@@ -455,7 +460,7 @@ fn first_flags(packet: &Slot, parsed: &Parsed, opened: &Opened, tlvs: &PayloadTl
     if rest > svr::CARRIED_FLAGS { payload.get(at).copied().unwrap_or(0) } else { 0 }
 }
 
-fn context_tuple(context: &Context) -> fairway_types::Tuple {
+pub(crate) fn context_tuple(context: &Context) -> fairway_types::Tuple {
     fairway_types::Tuple {
         source: context.source,
         destination: context.destination,

@@ -184,6 +184,15 @@ impl PortPool {
         Err(Exhausted)
     }
 
+    /// Takes this pair, which a session had before this router lost it. Says whether it was free.
+    pub(crate) fn take(&mut self, pair: Pair) -> bool {
+        let free = self.used() < self.limit && self.taken.insert(pair);
+        if free {
+            self.tally.peak = self.tally.peak.max(self.used());
+        }
+        free
+    }
+
     /// The walk through all pairs, from one of them on.
     fn walk(&self, number: u64) -> Walk {
         let (locals, remotes) = (self.local.count.max(1), self.remote.count.max(1));

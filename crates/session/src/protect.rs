@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use fairway_crypto::session::{Direction, End, Sealing, Unopened, salt_made_at, sender_salt};
 use fairway_types::model::SecurityPolicy;
-use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Time};
+use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Suite, Time};
 use fairway_wire::ip::{self, Parsed};
 use fairway_wire::recognise;
 use fairway_wire::svr;
@@ -190,6 +190,11 @@ impl Engine {
         self.policy_of(service).is_some_and(|policy| policy.payload.is_some())
     }
 
+    /// How payload of a service's sessions is protected.
+    pub(crate) fn suite_of(&self, service: fairway_types::ServiceId) -> Option<Suite> {
+        self.policy_of(service).and_then(|policy| policy.payload)
+    }
+
     fn policy_of(&self, service: fairway_types::ServiceId) -> Option<&SecurityPolicy> {
         let model = self.snapshot.model();
         model.services.get(service.index()).and_then(|service| model.security.get(service.security.index()))
@@ -357,21 +362,22 @@ impl Engine {
     /// Starts the keys of what this router sends to the responder anew: somebody on the way may have
     /// lost the session, and with it the memory of what was received.
     pub(crate) fn renew_keys(&mut self, now: Now, index: Index) {
-        self.renew_older(now, index, None);
+        self.renew_older(now, index, Side::Responder, None);
     }
 
-    /// The same, if the salt that is about to be told is not fresh.
-    pub(crate) fn freshen_keys(&mut self, now: Now, index: Index) {
-        self.renew_older(now, index, Some(FRESH));
+    /// The same for what this router sends by a leg, if the salt that is about to be told is not fresh.
+    /// Toward the initiator that matters only to a router that may have lost the session.
+    pub(crate) fn freshen_keys(&mut self, now: Now, index: Index, out: Side) {
+        self.renew_older(now, index, out, Some(FRESH));
     }
 
-    fn renew_older(&mut self, now: Now, index: Index, age: Option<u64>) {
+    fn renew_older(&mut self, now: Now, index: Index, out: Side, age: Option<u64>) {
         let protection = self.table.get(index).and_then(|session| session.protection);
         let worker = self.worker().0;
         let Some(Protection { place: Place::End(end), .. }) = self.vault.get_mut(protection) else { return };
         let made = salt_made_at(end.salt());
         let is_fresh = age.is_some_and(|age| now.unix.saturating_sub(made) <= age);
-        if sends_from(end) != Side::Initiator || is_fresh {
+        if sends_from(end) != out.other() || is_fresh {
             return;
         }
         let mut random: Salt = [0; 16];

@@ -15,7 +15,7 @@ use crate::tcp::Tcp;
 use crate::vault::VaultIndex;
 
 /// One end of a session, and the leg that leads to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// Toward the host that began the session.
     Initiator,
@@ -77,13 +77,6 @@ pub(crate) struct Leg {
 impl Leg {
     pub(crate) const fn new(key: FlowKey, next_hop: IpAddr, hop: Option<Hop>) -> Self {
         Self { key, next_hop, hop, rewrite: Rewrite::NONE, packets: 0, bytes: 0 }
-    }
-
-    /// Tells the peer of the session again, if the leg leads to one.
-    pub(crate) fn restart(&mut self) {
-        if let Some(hop) = &mut self.hop {
-            hop.handshake.restart();
-        }
     }
 }
 

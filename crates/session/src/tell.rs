@@ -172,7 +172,11 @@ fn payload_tlvs<'a>(
         ..PayloadTlvs::default()
     };
     match out {
-        Side::Initiator => PayloadTlvs { reverse: Some(context(&original.reversed())), ..common },
+        Side::Initiator => PayloadTlvs {
+            reverse: Some(context(&original.reversed())),
+            session_key: protection.filter(|_| is_lost(session, out)).map(Protection::key_value),
+            ..common
+        },
         Side::Responder => PayloadTlvs {
             forward: Some(context(&original)),
             service: model.services.get(session.service.index()).map(|s| s.name.as_str()),
@@ -186,6 +190,11 @@ fn payload_tlvs<'a>(
             ..common
         },
     }
+}
+
+/// Whether the next router on a leg may know nothing of the session any more.
+fn is_lost(session: &Session, out: Side) -> bool {
+    session.leg(out).hop.is_some_and(|hop| hop.handshake.is_lost())
 }
 
 /// Says that a direction decided for itself whether to be sealed; TLV 11 says how.

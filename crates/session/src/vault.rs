@@ -5,7 +5,9 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use fairway_crypto::CryptoError;
-use fairway_crypto::session::{Direction, End, SECRET_LENGTH, SessionSecret, Suite, sender_salt};
+use fairway_crypto::session::{
+    Direction, End, SECRET_LENGTH, SessionSecret, Suite, salt_made_at, sender_salt,
+};
 use fairway_types::{Now, Time};
 use fairway_wire::svr::SESSION_KEY_LEN;
 use zeroize::Zeroizing;
@@ -72,6 +74,9 @@ pub(crate) struct Protection {
     pub(crate) asked: Time,
     /// When the session was last told again because somebody asked.
     retold: Time,
+    /// Salts of the other end that were made before this are worth nothing, in seconds of the wall clock:
+    /// what was sealed under them may have been received before the session was lost.
+    not_before: u64,
     pub(crate) place: Place,
 }
 
@@ -96,6 +101,10 @@ impl Offer {
 
     pub(crate) const fn salt(&self) -> &Salt {
         &self.salt
+    }
+
+    pub(crate) const fn suite(&self) -> Suite {
+        self.suite
     }
 }
 
@@ -123,6 +132,7 @@ impl Protection {
             opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
+            not_before: 0,
             place: Place::End(end),
         })
     }
@@ -143,6 +153,34 @@ impl Protection {
             opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
+            not_before: 0,
+            place: Place::End(end),
+        })
+    }
+
+    /// That of a session that enters the fabric here, as this router was told after it had lost it.
+    /// `random` makes a new salt; those of the other end count if they are no older than `since`.
+    pub(crate) fn resumed(
+        offer: Offer,
+        random: Salt,
+        worker: u8,
+        since: u64,
+        now: Now,
+    ) -> Result<Self, CryptoError> {
+        let Offer { suite, secret, adaptive, .. } = offer;
+        let value = value(suite, &secret);
+        let salt = sender_salt(random, now.unix);
+        let end = End::new(suite, secret, Direction::Forward, salt, worker, now.mono)?;
+        Ok(Self {
+            suite,
+            value,
+            adaptive,
+            cover: [Cover::at_first(adaptive); 2],
+            decided: [Time::ZERO; 2],
+            opened: Time::ZERO,
+            asked: Time::ZERO,
+            retold: Time::ZERO,
+            not_before: since,
             place: Place::End(end),
         })
     }
@@ -161,6 +199,7 @@ impl Protection {
             opened: Time::ZERO,
             asked: Time::ZERO,
             retold: Time::ZERO,
+            not_before: 0,
             place,
         }
     }
@@ -201,6 +240,7 @@ impl Protection {
     ) -> Result<bool, CryptoError> {
         let mut new = match (&mut self.place, salt) {
             (_, None) => false,
+            (Place::End(_), Some(salt)) if salt_made_at(&salt) < self.not_before => false,
             (Place::End(end), Some(salt)) => end.learn(&salt, now.mono)?,
             (Place::Transit(salts), Some(salt)) => salts[from.index()].replace(salt) != Some(salt),
         };

@@ -87,6 +87,8 @@ counters! {
     SessionsDeleted = "sessions-deleted",
     /// Sessions replaced by a new one on the same tuple.
     SessionsReplaced = "sessions-replaced",
+    /// Sessions lost by a restart of this router, where they began, and given back by the next router.
+    SessionsResumed = "sessions-resumed",
     /// Sessions without an answer, or finished, that made room for new ones at a limit.
     SessionsEvicted = "sessions-evicted",
     /// Sessions whose outer tuples moved.

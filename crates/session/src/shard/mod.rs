@@ -233,7 +233,7 @@ impl Engine {
             }
             Notice::PeerRestarted { local, remote } => {
                 if let Some(peer) = self.path_between(local, remote).and_then(|path| self.peer_of(path)) {
-                    self.peer_restarted(peer);
+                    self.peer_restarted(now, peer);
                 }
             }
             Notice::Drained(Flow(key)) => self.release(now, &key, &mut batch.outlet()),

@@ -17,7 +17,7 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::iv::FixedLength;
 use fairway_types::Suite;
 
-use super::keys::{Forged, Opening, Sealing, Tag};
+use super::keys::{Forged, Sealing, Tag};
 use super::processor::Processor;
 use super::sha256::LANES;
 use super::tag::TagKey;
@@ -64,25 +64,29 @@ impl Cbc {
     }
 
     pub(super) fn seal(&self, counter: u64, piece: &mut Sealing<'_>) -> Result<(), CryptoError> {
-        let (iv, payload) =
-            self.prepare(counter, piece).and_then(<[_]>::split_first_mut).ok_or(CryptoError)?;
-        self.encrypt
-            .less_safe_encrypt(payload.as_flattened_mut(), EncryptionContext::Iv128(FixedLength::from(&*iv)))
-            .map_err(|_| CryptoError)?;
+        self.prepare(counter, piece).and_then(|blocks| self.encrypt_one(blocks)).ok_or(CryptoError)?;
         self.authenticate.append(piece.associated, piece.block).ok_or(CryptoError)
     }
 
-    /// Seals up to [`LANES`] pieces, whose counters follow one another.
-    pub(super) fn seal_all(&self, first: u64, pieces: &mut [Sealing<'_>]) -> Result<(), CryptoError> {
-        let Some(lanes) = &self.lanes else {
-            return (first..).zip(pieces).try_for_each(|(counter, piece)| self.seal(counter, piece));
-        };
-        let mut prepared: [&mut [[u8; IV_LENGTH]]; LANES] = Default::default();
-        for ((place, piece), counter) in prepared.iter_mut().zip(pieces.iter_mut()).zip(first..) {
-            *place = self.prepare(counter, piece).ok_or(CryptoError)?;
-        }
-        lanes.encrypt(&mut prepared);
-        self.authenticate.append_all(pieces).ok_or(CryptoError)
+    /// Encrypts a packet in place under its first block.
+    fn encrypt_one(&self, blocks: &mut [[u8; IV_LENGTH]]) -> Option<()> {
+        let (iv, payload) = blocks.split_first_mut()?;
+        let iv = EncryptionContext::Iv128(FixedLength::from(&*iv));
+        self.encrypt.less_safe_encrypt(payload.as_flattened_mut(), iv).ok().map(drop)
+    }
+
+    /// Writes what [`encrypt_all`] and a tag are to follow.
+    pub(super) fn begin(&self, counter: u64, piece: &mut Sealing<'_>) -> Option<()> {
+        self.prepare(counter, piece).map(drop)
+    }
+
+    /// Whether several packets at once are sealed faster than one after the other.
+    pub(super) const fn has_lanes(&self) -> bool {
+        self.lanes.is_some()
+    }
+
+    pub(super) const fn tag_key(&self) -> &TagKey {
+        &self.authenticate
     }
 
     /// Writes IV and padding: all blocks, the first of which is the IV.
@@ -115,10 +119,6 @@ impl Cbc {
         if length == 0 || self.decrypt.decrypt(shown, iv).is_err() { 0 } else { length }
     }
 
-    pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
-        self.authenticate.verify_all(blocks)
-    }
-
     /// Verifies, then decrypts in place; where the payload is.
     pub(super) fn open(&self, associated: &[u8], block: &mut [u8], tag: Tag) -> Result<Range<usize>, Forged> {
         let signed = self.authenticate.verify(associated, block, tag)?;
@@ -144,31 +144,70 @@ impl Lanes {
         })
     }
 
-    /// Encrypts packets in place, each under its first block. Empty ones are behind the others.
-    fn encrypt(&self, packets: &mut [&mut [[u8; IV_LENGTH]]; LANES]) {
-        let mut chain = [Block::default(); LANES];
-        let (mut count, mut longest) = (0, 0);
-        for (link, packet) in chain.iter_mut().zip(packets.iter()) {
-            let Some(iv) = packet.first() else { break };
-            *link = Array(*iv);
-            (count, longest) = (count + 1, packet.len().max(longest));
+    #[inline]
+    fn encrypt_block(&self, block: &mut Block) {
+        match self {
+            Self::Aes128(key) => key.encrypt_block(block),
+            Self::Aes256(key) => key.encrypt_block(block),
         }
-        let (chain, packets) = (&mut chain[..count], &mut packets[..count]);
-        for number in 1..longest {
-            for (link, packet) in chain.iter_mut().zip(packets.iter()) {
-                if let Some(plain) = packet.get(number) {
-                    link.0 = (u128::from_ne_bytes(link.0) ^ u128::from_ne_bytes(*plain)).to_ne_bytes();
-                }
+    }
+
+    fn encrypt_blocks(&self, blocks: &mut [Block]) {
+        match self {
+            Self::Aes128(key) => key.encrypt_blocks(blocks),
+            Self::Aes256(key) => key.encrypt_blocks(blocks),
+        }
+    }
+}
+
+/// Encrypts up to [`LANES`] packets that were begun, each with its key.
+pub(super) fn encrypt_all<'a, 'b: 'a>(
+    keys: &[&Cbc],
+    pieces: impl Iterator<Item = &'a mut Sealing<'b>>,
+) -> Option<()> {
+    let mut packets: [&mut [[u8; IV_LENGTH]]; LANES] = Default::default();
+    let mut count = 0;
+    for (packet, piece) in packets.iter_mut().zip(pieces) {
+        let end = piece.block.len().checked_sub(TAG_LENGTH)?;
+        *packet = piece.block.get_mut(..end)?.as_chunks_mut().0;
+        count += 1;
+    }
+    if let ([key], [packet, ..]) = (keys, &mut packets) {
+        return key.encrypt_one(packet);
+    }
+    let first = keys.first()?.lanes.as_ref()?;
+    let mut lanes = [first; LANES];
+    for (lane, key) in lanes.iter_mut().zip(keys) {
+        *lane = key.lanes.as_ref()?;
+    }
+    encrypt_chains(lanes.get(..keys.len())?, packets.get_mut(..count)?);
+    Some(())
+}
+
+/// Encrypts packets in place, each under its first block.
+fn encrypt_chains(keys: &[&Lanes], packets: &mut [&mut [[u8; IV_LENGTH]]]) {
+    let mut chain = [Block::default(); LANES];
+    let mut longest = 0;
+    for (link, packet) in chain.iter_mut().zip(packets.iter()) {
+        let Some(iv) = packet.first() else { continue };
+        (*link, longest) = (Array(*iv), packet.len().max(longest));
+    }
+    let chain = &mut chain[..packets.len().min(LANES)];
+    let alike = keys.windows(2).all(|pair| core::ptr::eq(pair[0], pair[1]));
+    for number in 1..longest {
+        for (link, packet) in chain.iter_mut().zip(packets.iter()) {
+            if let Some(plain) = packet.get(number) {
+                link.0 = (u128::from_ne_bytes(link.0) ^ u128::from_ne_bytes(*plain)).to_ne_bytes();
             }
-            match self {
-                Self::Aes128(key) => key.encrypt_blocks(chain),
-                Self::Aes256(key) => key.encrypt_blocks(chain),
-            }
-            // A packet that has ended takes nothing any more.
-            for (link, packet) in chain.iter().zip(packets.iter_mut()) {
-                if let Some(place) = packet.get_mut(number) {
-                    *place = link.0;
-                }
+        }
+        match keys.first() {
+            Some(key) if alike => key.encrypt_blocks(chain),
+            _ => chain.iter_mut().zip(keys).for_each(|(link, key)| key.encrypt_block(link)),
+        }
+        // A packet that has ended takes nothing any more.
+        for (link, packet) in chain.iter().zip(packets.iter_mut()) {
+            if let Some(place) = packet.get_mut(number) {
+                *place = link.0;
             }
         }
     }

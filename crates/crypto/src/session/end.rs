@@ -8,6 +8,7 @@ use fairway_types::{Suite, Time};
 use super::inbound::{Inbound, Unopened};
 use super::keys::{Derivation, Opening, Sealing};
 use super::outbound::{Exhausted, Outbound};
+use super::together::{Checked, Unfinished};
 use super::{Direction, SessionSecret};
 use crate::hop::{CryptoError, SALT_LENGTH};
 
@@ -122,6 +123,19 @@ impl End {
         keys.seal(counter, &mut piece).map_err(|_| Exhausted)
     }
 
+    /// Begins to seal a payload in place. It is sealed then, or what is left is for
+    /// [`Unfinished::finish_all`], with others, of other sessions too.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; the block is not to be sent then.
+    #[inline]
+    pub fn begin_seal(&mut self, mut piece: Sealing<'_>, now: Time) -> Result<Option<Unfinished>, Exhausted> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends };
+        let (keys, counter) = self.outbound.take(&of, 1, now)?;
+        let left = keys.begin(counter, &mut piece).map_err(|_| Exhausted)?;
+        Ok(left.map(|keys| Unfinished { keys }))
+    }
+
     /// Seals several payloads, as [`Self::seal`] would one after the other, but faster: they are
     /// encrypted and signed side by side where the processor can.
     ///
@@ -148,7 +162,30 @@ impl End {
     #[inline]
     pub fn open(&mut self, associated: &[u8], block: &mut [u8], now: Time) -> Result<Range<usize>, Unopened> {
         let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
-        self.inbound.open(&of, associated, block, now)
+        self.inbound.open(&of, associated, block, now, None)
+    }
+
+    /// Looks at a block before its turn to be opened, for [`Checked::verify_all`]; `None` if that would
+    /// bring nothing. Changes nothing.
+    #[must_use]
+    pub fn check(&self, block: &[u8]) -> Option<Checked> {
+        self.inbound.check(block)
+    }
+
+    /// [`Self::open`] for a block that was looked at before and is the same since.
+    ///
+    /// # Errors
+    /// [`Unopened`] says why.
+    #[inline]
+    pub fn open_checked(
+        &mut self,
+        checked: Option<&Checked>,
+        associated: &[u8],
+        block: &mut [u8],
+        now: Time,
+    ) -> Result<Range<usize>, Unopened> {
+        let of = Derivation { suite: self.suite, secret: &self.secret, direction: self.sends.other() };
+        self.inbound.open(&of, associated, block, now, checked)
     }
 
     /// Opens several blocks, as [`Self::open`] would one after the other, but faster: they are verified side

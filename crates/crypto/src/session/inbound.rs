@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::keys::{Derivation, Keys, Opening, Tag};
 use super::outbound::{SEQUENCES, first_phase};
 use super::sha256::LANES;
+use super::together::Checked;
 use crate::hop::{CryptoError, SALT_LENGTH};
 use crate::replay::ReplayWindow;
 
@@ -85,6 +86,16 @@ impl Generation {
         Ok(payload)
     }
 
+    /// Whether a packet with this counter has not been seen.
+    fn awaits(&self, counter: u64) -> bool {
+        let (worker, sequence) = ((counter >> 48) as u8, counter % SEQUENCES);
+        let mut known = self.first.iter().chain(&self.others);
+        match known.find(|(of, _)| *of == worker) {
+            Some((_, window)) => window.check(sequence).is_ok(),
+            None => self.others.len() < WORKERS,
+        }
+    }
+
     #[inline]
     fn window(&mut self, worker: u8) -> Option<&mut Window> {
         let mut known = self.first.iter_mut().chain(&mut self.others);
@@ -131,6 +142,14 @@ impl Inbound {
         Ok(true)
     }
 
+    /// Looks at a block before its turn: `None` if that brings nothing, or it will hardly open.
+    pub(super) fn check(&self, block: &[u8]) -> Option<Checked> {
+        let current = self.current.as_ref()?;
+        let keys = current.keys.shared()?;
+        let counter = current.counter(block).filter(|&counter| current.awaits(counter))?;
+        Some(Checked { keys, counter, tag: Tag::Unknown })
+    }
+
     /// Verifies and decrypts in place, and says where the payload is.
     #[inline]
     pub(super) fn open(
@@ -139,8 +158,13 @@ impl Inbound {
         associated: &[u8],
         block: &mut [u8],
         now: Time,
+        checked: Option<&Checked>,
     ) -> Result<Range<usize>, Unopened> {
         let Some(current) = &mut self.current else { return Err(Unopened::NoKeys) };
+        // The keys may have changed since it was looked at.
+        if let Some(checked) = checked.filter(|checked| current.keys.are(&checked.keys)) {
+            return current.open(checked.counter, associated, block, checked.tag);
+        }
         if let Some(counter) = current.counter(block) {
             return current.open(counter, associated, block, Tag::Unknown);
         }
@@ -165,7 +189,7 @@ impl Inbound {
                 let current = self.current.as_mut().filter(|c| verified_by == Some((c.salt, c.phase)));
                 *opened = match current.and_then(|current| Some((current.counter(block)?, current))) {
                     Some((counter, current)) => current.open(counter, associated, block, tag),
-                    None => self.open(of, associated, block, now),
+                    None => self.open(of, associated, block, now, None),
                 };
             }
         }

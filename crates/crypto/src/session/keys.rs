@@ -1,6 +1,7 @@
 //! The keys of one direction of a session, for one sender salt and one key phase.
 
 use core::ops::Range;
+use std::sync::Arc;
 
 use aws_lc_rs::hkdf;
 use fairway_types::Suite;
@@ -11,7 +12,8 @@ use super::gcm::{Gcm, KEY_LENGTH, NONCE_LENGTH};
 use super::inbound::Unopened;
 use super::processor::Processor;
 use super::sha256::LANES;
-use super::tag::TagKey;
+use super::tag::{self, TagKey};
+use super::together::{self, Shared};
 use super::{COUNTER_LENGTH, Direction, SessionSecret};
 use crate::hop::{CryptoError, SALT_LENGTH, TAG_LENGTH};
 use crate::scrub;
@@ -71,8 +73,8 @@ pub(super) enum Tag {
 /// Keys to seal and to open with.
 pub(super) enum Keys {
     Gcm { key: Gcm, nonce_salt: [u8; NONCE_SALT_LENGTH] },
-    Cbc(Box<Cbc>),
-    Hmac(Box<TagKey>),
+    Cbc(Arc<Cbc>),
+    Hmac(Arc<TagKey>),
 }
 
 /// A length of key material.
@@ -131,14 +133,14 @@ impl Keys {
             .and_then(|okm| okm.fill(material))
             .map_err(|_| CryptoError)?;
         Ok(match suite {
-            Suite::HmacSha256 => Self::Hmac(Box::new(TagKey::new(material, processor.hash))),
+            Suite::HmacSha256 => Self::Hmac(Arc::new(TagKey::new(material, processor.hash))),
             Suite::Aes256Gcm => {
                 let (key, rest) = material.split_first_chunk::<KEY_LENGTH>().ok_or(CryptoError)?;
                 let nonce_salt = rest.first_chunk().copied().ok_or(CryptoError)?;
                 Self::Gcm { key: Gcm::new(key, processor)?, nonce_salt }
             }
             Suite::Aes128Cbc | Suite::Aes256Cbc => {
-                Self::Cbc(Box::new(Cbc::of_material(suite, material, processor)?))
+                Self::Cbc(Arc::new(Cbc::of_material(suite, material, processor)?))
             }
         })
     }
@@ -162,24 +164,48 @@ impl Keys {
         }
     }
 
+    /// Begins to seal a piece. Where several are sealed faster than each, all but its counter and padding
+    /// is left to [`together::finish_all`], with what this gives.
+    pub(super) fn begin(&self, counter: u64, piece: &mut Sealing<'_>) -> Result<Option<Shared>, CryptoError> {
+        let shared = self.shared();
+        match (self, &shared) {
+            (Self::Hmac(_), Some(_)) => write_counter(counter, piece).ok_or(CryptoError)?,
+            (Self::Cbc(cbc), Some(_)) => cbc.begin(counter, piece).ok_or(CryptoError)?,
+            _ => self.seal(counter, piece)?,
+        }
+        Ok(shared)
+    }
+
     /// Seals pieces whose counters follow one another.
     pub(super) fn seal_all(&self, first: u64, pieces: &mut [Sealing<'_>]) -> Result<(), CryptoError> {
         for (first, group) in (first..).step_by(LANES).zip(pieces.chunks_mut(LANES)) {
-            match self {
-                Self::Gcm { .. } => {
-                    (first..).zip(group).try_for_each(|(counter, piece)| self.seal(counter, piece))?;
-                }
-                Self::Hmac(key) => {
-                    (first..)
-                        .zip(group.iter_mut())
-                        .try_for_each(|(counter, piece)| write_counter(counter, piece))
-                        .and_then(|()| key.append_all(group))
-                        .ok_or(CryptoError)?;
-                }
-                Self::Cbc(cbc) => cbc.seal_all(first, group)?,
+            let mut shared = None;
+            for (counter, piece) in (first..).zip(group.iter_mut()) {
+                shared = self.begin(counter, piece)?;
+            }
+            if let Some(shared) = shared {
+                together::finish_group(&[&shared; LANES][..group.len()], group).ok_or(CryptoError)?;
             }
         }
         Ok(())
+    }
+
+    /// The same keys for what is done with payloads of several sessions, if that is faster.
+    pub(super) fn shared(&self) -> Option<Shared> {
+        match self {
+            Self::Gcm { .. } => None,
+            Self::Hmac(key) => key.has_lanes().then(|| Shared::Hmac(Arc::clone(key))),
+            Self::Cbc(cbc) => cbc.has_lanes().then(|| Shared::Cbc(Arc::clone(cbc))),
+        }
+    }
+
+    /// Whether these are the keys that are shared.
+    pub(super) fn are(&self, shared: &Shared) -> bool {
+        match (self, shared) {
+            (Self::Hmac(own), Shared::Hmac(other)) => Arc::ptr_eq(own, other),
+            (Self::Cbc(own), Shared::Cbc(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
     }
 
     /// The counter of a packet, before anything of it is verified; `None` where there is none, or
@@ -215,11 +241,13 @@ impl Keys {
 
     /// What is known of the tags of up to [`LANES`] blocks, where many are verified faster than each.
     pub(super) fn verify_all(&self, blocks: &[Opening<'_>]) -> [Tag; LANES] {
-        match self {
-            Self::Gcm { .. } => [Tag::Unknown; LANES],
-            Self::Hmac(key) => key.verify_all(blocks),
-            Self::Cbc(cbc) => cbc.verify_all(blocks),
-        }
+        let key = match self {
+            Self::Gcm { .. } => return [Tag::Unknown; LANES],
+            Self::Hmac(key) => key,
+            Self::Cbc(cbc) => cbc.tag_key(),
+        };
+        let keys = &[key; LANES][..blocks.len().min(LANES)];
+        tag::verify_all(keys, blocks.iter().map(|sealed| [sealed.associated, &*sealed.block]))
     }
 
     /// Verifies, unless that was done, then decrypts in place, and says where in `block` the payload is. A block that is

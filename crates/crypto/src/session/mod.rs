@@ -19,6 +19,7 @@ mod outbound;
 mod processor;
 mod sha256;
 mod tag;
+mod together;
 
 use core::fmt;
 
@@ -33,6 +34,7 @@ pub use inbound::Unopened;
 pub use keys::{Opening, Sealing};
 pub use observer::Observer;
 pub use outbound::{Exhausted, PHASE_LIFETIME, PHASE_PACKETS};
+pub use together::{Checked, Unfinished};
 
 /// Bytes of a session's secret.
 pub const SECRET_LENGTH: usize = 32;

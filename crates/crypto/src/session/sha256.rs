@@ -123,26 +123,33 @@ impl States {
         Self(state.map(|word| Lanes([word; LANES])))
     }
 
+    /// Gives a lane another state.
+    pub(super) fn set(&mut self, lane: usize, state: &State) {
+        self.0.iter_mut().zip(state).for_each(|(words, word)| words.0[lane] = *word);
+    }
+
     /// One lane's state.
     pub(super) fn lane(&self, lane: usize) -> State {
         self.0.map(|words| words.0[lane])
     }
 
-    /// Takes in one block of each lane.
+    /// Takes in one block of each of the first `lanes` lanes at least; what the states of the others are
+    /// afterwards is not said.
     #[inline]
-    pub(super) fn take(&mut self, hashing: Hashing, blocks: &[[u8; BLOCK]; LANES]) {
+    pub(super) fn take(&mut self, hashing: Hashing, blocks: &[[u8; BLOCK]; LANES], lanes: usize) {
         debug_assert!(hashing.is_possible());
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Processor` has seen that this processor can do what it says in `hashing`.
         unsafe {
             match hashing {
-                Hashing::Pairs => pairs::take(self, blocks),
+                Hashing::Pairs => pairs::take(self, blocks, lanes),
                 Hashing::Bits256 => on_256_bits(self, blocks),
                 Hashing::Bits512 => on_512_bits(self, blocks),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
         compress(self, blocks);
+        let _ = lanes;
     }
 }
 
@@ -214,10 +221,10 @@ mod pairs {
     /// Half a state of each lane: A, B, E and F, or C, D, G and H, the first one highest.
     type Half = [__m128i; PAIR];
 
-    /// Takes in one block of each lane.
+    /// Takes in one block of each of the first lanes.
     #[target_feature(enable = "sha,sse4.1,ssse3")]
-    pub(super) fn take(states: &mut States, blocks: &[[u8; BLOCK]; LANES]) {
-        for first in (0..LANES).step_by(PAIR) {
+    pub(super) fn take(states: &mut States, blocks: &[[u8; BLOCK]; LANES], lanes: usize) {
+        for first in (0..lanes.min(LANES)).step_by(PAIR) {
             let lanes = [first, first + 1];
             let (abef, cdgh) = (half(states, lanes, [0, 1, 4, 5]), half(states, lanes, [2, 3, 6, 7]));
             let (abef, cdgh) = compress(abef, cdgh, lanes.map(|lane| &blocks[lane]));

@@ -39,6 +39,7 @@ use crate::session::{Session, Side};
 use crate::shard::{Audience, Exceptions, Holds, Notice, Placement, Shard, Shared};
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
+use crate::together::{Company, Together};
 use crate::vault::Vault;
 
 /// Where a relayed or generated message about a session goes next.
@@ -55,8 +56,8 @@ const GROUP: usize = 64;
 
 /// A packet before it is decided.
 pub(crate) struct Arrival {
-    headers: Result<(Parsed, FlowKey), ParseError>,
-    hint: Hint,
+    pub(crate) headers: Result<(Parsed, FlowKey), ParseError>,
+    pub(crate) hint: Hint,
 }
 
 /// One worker's sessions and everything needed to decide about packets.
@@ -109,6 +110,8 @@ pub struct Engine {
     pub(crate) next_fragment_id: u32,
     /// Packets of a batch before they are decided.
     arrivals: Vec<Arrival>,
+    /// What is done with several packets of a batch at once.
+    pub(crate) together: Together,
     /// Decrypted payload section of the packet in hand.
     pub(crate) section: Vec<u8>,
     /// One segment of the super-packet in hand.
@@ -190,6 +193,7 @@ impl Engine {
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             arrivals: Vec::with_capacity(GROUP),
+            together: Together::default(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
             segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(MAX_PACKET)))),
             udp_super_packets: true,
@@ -209,19 +213,25 @@ impl Engine {
         let (received, mut outlet) = batch.split();
         // What the engine is asked to do meanwhile has arrivals of its own.
         let mut arrivals = std::mem::take(&mut self.arrivals);
+        let mut together = std::mem::take(&mut self.together.batch);
         for (first, group) in (0..).step_by(GROUP).zip(received.chunks_mut(GROUP)) {
             self.approach(group, &mut arrivals);
-            for (number, (packet, arrival)) in (first..).zip(group.iter_mut().zip(&arrivals)) {
+            self.check_all(group, &arrivals, &mut together);
+            for (place, (packet, arrival)) in group.iter_mut().zip(&arrivals).enumerate() {
                 let before = outlet.len();
-                outlet.begin_turn(number);
-                packet.verdict = self.receive(now, packet, arrival, &mut outlet);
+                outlet.begin_turn(first + place);
+                let company = together.company(place);
+                packet.verdict = self.receive(now, packet, arrival, company, &mut outlet);
+                together.add(place, packet, self.together.unfinished.take());
                 if outlet.len() > before {
                     self.turn_emitted(now, before, &mut outlet);
                 }
             }
+            self.finish_seals(now, group, &mut together);
             self.account(group);
         }
         self.arrivals = arrivals;
+        self.together.batch = together;
     }
 
     /// Parses packets, and brings what the table has for them into the cache before the first of
@@ -275,6 +285,7 @@ impl Engine {
         now: Now,
         packet: &mut Slot,
         arrival: &Arrival,
+        company: Company<'_>,
         outlet: &mut Outlet<'_>,
     ) -> Verdict {
         let (parsed, key) = match &arrival.headers {
@@ -294,7 +305,7 @@ impl Engine {
         }
         let result = match self.table.find_near(arrival.hint, key) {
             Some((index, side)) => {
-                let result = self.established(now, index, side, packet, parsed, outlet);
+                let result = self.established(now, index, side, packet, parsed, company, outlet);
                 self.touched(now, index);
                 result
             }
@@ -312,7 +323,7 @@ impl Engine {
     /// A whole packet that was put together here takes the way of one that arrived.
     pub(crate) fn arrived(&mut self, now: Now, packet: &mut Slot, outlet: &mut Outlet<'_>) -> Verdict {
         let arrival = self.arrival(packet);
-        self.receive(now, packet, &arrival, outlet)
+        self.receive(now, packet, &arrival, Company::NONE, outlet)
     }
 
     pub(crate) fn drop_packet(
@@ -369,7 +380,7 @@ impl Engine {
             };
             segment.packet.set_len(length);
             let arrival = self.arrival(segment);
-            segment.verdict = self.receive(now, segment, &arrival, outlet);
+            segment.verdict = self.receive(now, segment, &arrival, Company::NONE, outlet);
             if matches!(segment.verdict, Verdict::Forward(_) | Verdict::HandOver(_)) {
                 self.emit_copy(now, segment, outlet);
             }

@@ -1,6 +1,7 @@
 //! A packet of a known session: open or seal its payload where it enters or leaves the fabric, witness
 //! TCP, decide about metadata, rewrite, send.
 
+use fairway_crypto::session::Checked;
 use fairway_types::{
     Checksum, Counter, DropReason, Egress, Gso, GsoKind, Now, Outlet, Protocol, Slot, Verdict,
 };
@@ -17,6 +18,7 @@ use crate::session::Side;
 use crate::super_packets::{datagrams, headers_end};
 use crate::table::Index;
 use crate::tcp::{Segment, TcpPhase, flags, tcp_segment};
+use crate::together::Company;
 use crate::vault::Cover;
 
 /// A packet's way from a leg of its session to the other.
@@ -29,10 +31,13 @@ pub(crate) struct Course {
     pub(crate) treatment: Treatment,
     /// Whether its payload was opened here.
     pub(crate) opened: bool,
+    /// Whether it is one of the batch, which wait for each other before they are sent.
+    pub(crate) waits: bool,
 }
 
 impl Engine {
     /// A packet whose flow is known arrived on the leg of `side`.
+    #[expect(clippy::too_many_arguments, reason = "the packet, its session, and what was done for it before")]
     #[inline]
     pub(crate) fn established(
         &mut self,
@@ -41,6 +46,7 @@ impl Engine {
         side: Side,
         packet: &mut Slot,
         parsed: &Parsed,
+        company: Company<'_>,
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
         let Some(session) = self.table.get_mut(index) else { return Err(DropReason::UnknownWaypoint) };
@@ -51,11 +57,12 @@ impl Engine {
                 Cookie::Inside => return self.process_segments(now, packet, outlet),
             }
         }
-        self.send_on(now, index, side, packet, parsed, outlet)
+        self.send_on(now, index, side, packet, parsed, company, outlet)
     }
 
     /// Sends a packet that arrived on the leg of `side`, without metadata or with its metadata
     /// stripped, by the other leg.
+    #[expect(clippy::too_many_arguments, reason = "the packet, its session, and what was done for it before")]
     pub(crate) fn send_on(
         &mut self,
         now: Now,
@@ -63,18 +70,19 @@ impl Engine {
         side: Side,
         packet: &mut Slot,
         parsed: &Parsed,
+        company: Company<'_>,
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
         let Some(session) = self.table.get(index) else { return Err(DropReason::UnknownWaypoint) };
         let reshaped = session.leg(side).key.protocol != session.leg(side.other()).key.protocol;
         let protection = self.vault.get(session.protection);
         let treatment = protection.map_or(Treatment::Pass, |protection| protection.treatment(side));
-        let mut course = Course { now, index, side, treatment, opened: false };
+        let mut course = Course { now, index, side, treatment, opened: false, waits: company.waits };
         if packet.gso.is_some() && !self.goes_whole(&course, packet, parsed) {
             return self.process_segments(now, packet, outlet);
         }
         let opened = match (treatment, packet.gso) {
-            (Treatment::Open, None) => self.open_on(&course, packet, parsed, outlet)?,
+            (Treatment::Open, None) => self.open_on(&course, packet, parsed, company.checked, outlet)?,
             (Treatment::Open, Some(_)) => Some(self.join(&course, packet, parsed, outlet)?),
             (Treatment::Pass, Some(Gso { kind: GsoKind::Udp, .. })) if reshaped => {
                 Some(self.join(&course, packet, parsed, outlet)?)
@@ -94,7 +102,7 @@ impl Engine {
         parsed: &Parsed,
         outlet: &mut Outlet<'_>,
     ) -> Result<Verdict, DropReason> {
-        let &Course { now, index, side, treatment, opened } = course;
+        let &Course { now, index, side, treatment, opened, waits } = course;
         if parsed.ttl <= 1 {
             self.send_ttl_expired(now, index, side, packet, parsed, outlet);
             return Err(DropReason::TtlExpired);
@@ -148,7 +156,9 @@ impl Engine {
         if spreads {
             self.spread(course, seal, packet, &to, egress, outlet)?;
         } else if seal {
-            self.seal_payload(now, index, packet, &to)?;
+            // What is signed or cut has to be complete.
+            let alone = attach != Attach::Nothing || in_parts.is_some() || egress.interface.is_hairpin();
+            self.seal_payload(now, index, packet, &to, waits && !alone)?;
         }
         if spreads || seal || opened {
             leave_checksum(packet, &to);
@@ -188,9 +198,10 @@ impl Engine {
         course: &Course,
         packet: &mut Slot,
         parsed: &Parsed,
+        checked: Option<&Checked>,
         outlet: &mut Outlet<'_>,
     ) -> Result<Option<Parsed>, DropReason> {
-        match self.open_payload(course.now, course.index, course.side, packet, parsed) {
+        match self.open_payload(course.now, course.index, course.side, packet, parsed, checked) {
             Ok(false) => Ok(None),
             Ok(true) => {
                 ip::parse(packet.packet.bytes()).map(Some).map_err(|_| DropReason::MalformedTransport)

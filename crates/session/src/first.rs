@@ -22,6 +22,7 @@ use crate::room::opens;
 use crate::session::{Hop, Leg, Session, Side, epoch_of};
 use crate::table::Index;
 use crate::tcp::{Tcp, flags};
+use crate::together::Company;
 use crate::vault::Protection;
 
 /// Where a new session goes.
@@ -138,7 +139,7 @@ impl Engine {
         }
         self.check_opening(now, admission.service, packet, parsed, outlet)?;
         let index = self.begin(now, key, &admission, parsed)?;
-        self.send_on(now, index, Side::Initiator, packet, parsed, outlet)
+        self.send_on(now, index, Side::Initiator, packet, parsed, Company::NONE, outlet)
     }
 
     /// Tenant, service, access, route: what the configuration says of a packet from a host.

@@ -63,6 +63,7 @@ mod table;
 mod tcp;
 mod tell;
 mod timers;
+mod together;
 mod vault;
 mod view;
 

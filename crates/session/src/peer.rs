@@ -21,6 +21,7 @@ use crate::open::{self, Opened};
 use crate::room::opens;
 use crate::session::{Hop, Leg, Side};
 use crate::table::Index;
+use crate::together::Company;
 use crate::vault::{Cover, Offer, Protection};
 
 /// A verified message from a peer, apart from the packet it came in.
@@ -100,7 +101,7 @@ impl Engine {
             return self.piece(now, (index, side), message.peer, &key, piece, packet, outlet);
         }
         let parsed = ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport)?;
-        self.send_on(now, index, side, packet, &parsed, outlet)
+        self.send_on(now, index, side, packet, &parsed, Company::NONE, outlet)
     }
 
     /// The other worker that is the home of the session that metadata offers or gives back, unless it is

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use fairway_crypto::session::{Direction, End, Sealing, Unopened, salt_made_at, sender_salt};
+use fairway_crypto::session::{Checked, Direction, End, Sealing, Unopened, salt_made_at, sender_salt};
 use fairway_types::model::SecurityPolicy;
 use fairway_types::{Checksum, Counter, DropReason, Now, Protocol, Slot, Suite, Time};
 use fairway_wire::ip::{self, Parsed};
@@ -23,6 +23,8 @@ use crate::mss;
 use crate::session::{Session, Side};
 use crate::table::Index;
 use crate::tcp::flags;
+use crate::tell::mimics_metadata;
+use crate::together::Seal;
 use crate::vault::{Cover, Place, Protection, Salt};
 
 /// How old a sender salt may become while it is still being told, in seconds.
@@ -48,10 +50,10 @@ pub(crate) enum Treatment {
 
 /// Where header and payload of a session's packet are, whatever form it has on a leg.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+pub(crate) struct Layout {
     transport: usize,
-    payload: usize,
-    end: usize,
+    pub(crate) payload: usize,
+    pub(crate) end: usize,
     form: Form,
 }
 
@@ -65,7 +67,12 @@ enum Form {
 
 impl Layout {
     /// That of a packet on a leg; `end` is where its transport part ends.
-    fn new(bytes: &[u8], key: &FlowKey, protocol: Protocol, end: usize) -> Result<Self, DropReason> {
+    pub(crate) fn new(
+        bytes: &[u8],
+        key: &FlowKey,
+        protocol: Protocol,
+        end: usize,
+    ) -> Result<Self, DropReason> {
         let (transport, payload) = headers::payload_offsets(bytes, key);
         let segment = bytes.get(transport..end).ok_or(DropReason::MalformedTransport)?;
         Ok(match (protocol, key.protocol) {
@@ -78,7 +85,7 @@ impl Layout {
         })
     }
 
-    const fn is_bare_tcp(&self) -> bool {
+    pub(crate) const fn is_bare_tcp(&self) -> bool {
         matches!(self.form, Form::Tcp | Form::CarriedTcp) && self.payload == self.end
     }
 
@@ -89,7 +96,11 @@ impl Layout {
     }
 
     /// What is authenticated with the payload: of TCP, everything but ports and checksum.
-    fn associated<'a>(&self, bytes: &'a [u8], buffer: &'a mut [u8; svr::MAX_ASSOCIATED]) -> &'a [u8] {
+    pub(crate) fn associated<'a>(
+        &self,
+        bytes: &'a [u8],
+        buffer: &'a mut [u8; svr::MAX_ASSOCIATED],
+    ) -> &'a [u8] {
         match self.form {
             Form::Udp => &[],
             Form::Tcp => svr::associated(&bytes[self.transport..self.payload], false, buffer),
@@ -230,13 +241,15 @@ impl Engine {
     }
 
     /// Seals the payload of a packet that was rewritten for the leg `to`. Its checksum is left for
-    /// the caller to complete.
+    /// the caller to complete. If it `waits`, what is done faster with several packets may be left to
+    /// [`Self::finish_seals`].
     pub(crate) fn seal_payload(
         &mut self,
         now: Now,
         index: Index,
         packet: &mut Slot,
         to: &FlowKey,
+        waits: bool,
     ) -> Result<(), DropReason> {
         let Some(session) = self.table.get(index) else { return Ok(()) };
         let Some(Protection { suite, place: Place::End(end), .. }) = self.vault.get_mut(session.protection)
@@ -260,8 +273,23 @@ impl Engine {
         let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
         let piece = Sealing { associated, block, length };
-        end.seal(piece, now.mono).map_err(|_| DropReason::SessionKeysFailed)?;
+        let failed = |_| DropReason::SessionKeysFailed;
+        let mut left = None;
+        if waits {
+            left = end.begin_seal(piece, now.mono).map_err(failed)?;
+        } else {
+            end.seal(piece, now.mono).map_err(failed)?;
+        }
         headers::set_lengths(&mut packet.packet, layout.transport, to)?;
+        if let Some(keys) = left {
+            let seal = Seal { keys, layout, length };
+            if mimics_metadata(packet, to) {
+                // What guards it is signed with it.
+                seal.finish(packet)?;
+            } else {
+                self.together.unfinished = Some(seal);
+            }
+        }
         self.counters.increment(Counter::PayloadsSealed);
         Ok(())
     }
@@ -275,6 +303,7 @@ impl Engine {
         from: Side,
         packet: &mut Slot,
         parsed: &Parsed,
+        checked: Option<&Checked>,
     ) -> Result<bool, DropReason> {
         let Some(session) = self.table.get(index) else { return Ok(false) };
         let Some(protection) = self.vault.get_mut(session.protection) else { return Ok(false) };
@@ -294,7 +323,9 @@ impl Engine {
         let (header, block) = bytes.split_at_mut(layout.payload);
         let mut buffer = [0; svr::MAX_ASSOCIATED];
         let associated = layout.associated(header, &mut buffer);
-        let opened = end.open(associated, block, now.mono).map_err(|error| refusal(error, undecided))?;
+        let opened = end
+            .open_checked(checked, associated, block, now.mono)
+            .map_err(|error| refusal(error, undecided))?;
         protection.settle(from, Cover::Sealed, now.mono);
         protection.opened = now.mono;
         let bytes = packet.packet.bytes_mut();

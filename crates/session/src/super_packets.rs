@@ -532,7 +532,7 @@ impl Engine {
         payload.copy_from_slice(&bytes[run.payload.clone()]);
         slot.interface = packet.interface;
         (slot.handed, slot.genuine, slot.fragmented) = (packet.handed, false, false);
-        let course = Course { opened: true, ..*course };
+        let course = Course { opened: true, waits: false, ..*course };
         let sent = finish_run(&mut slot, run, head, arrived)
             .and_then(|parsed| self.forward(&course, &mut slot, &parsed, outlet));
         slot.verdict = sent

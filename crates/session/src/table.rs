@@ -135,6 +135,14 @@ impl Table {
         self.get(flow_parts(hint.number).0)?.protection
     }
 
+    /// The session of a flow, and from which side, if it was guessed right.
+    #[inline]
+    pub(crate) fn guessed(&self, hint: &Hint, key: &FlowKey) -> Option<(&Session, Side)> {
+        let (index, side) = flow_parts(hint.number);
+        let session = self.get(index).filter(|session| session.leg(side).key == *key)?;
+        Some((session, side))
+    }
+
     /// Finds a flow, first where it was guessed to be. The table may have changed since.
     #[inline]
     pub(crate) fn find_near(&self, hint: Hint, key: &FlowKey) -> Option<(Index, Side)> {

@@ -203,8 +203,9 @@ fn modify_request(protection: &Protection, out: Side) -> Option<ModifyRequest> {
     decided.then_some(ModifyRequest { forward: out == Side::Responder, done: false, sequence: 1 })
 }
 
+/// Whether the payload of a packet that was rewritten for the leg `to` looks like metadata.
 #[inline]
-fn mimics_metadata(packet: &Slot, to: &FlowKey) -> bool {
+pub(crate) fn mimics_metadata(packet: &Slot, to: &FlowKey) -> bool {
     let (_, payload) = payload_offsets(packet.packet.bytes(), to);
     packet.packet.bytes().get(payload..).is_some_and(svr::starts_with_cookie)
 }

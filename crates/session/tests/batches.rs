@@ -47,7 +47,7 @@ fn packet(sent: Sent) -> Vec<u8> {
 }
 
 /// What became of a packet.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     verdict: Verdict,
     /// Its bytes, if it goes on.
@@ -84,7 +84,113 @@ fn state(engine: &Engine) -> String {
     format!("{:?} {drops:?} {}", engine.counters(), engine.session_count())
 }
 
+/// What becomes of a packet between the routers, and a host's answer to it.
+#[derive(Clone, Copy, Debug)]
+enum Crossing {
+    Arrives,
+    Lost,
+    Twice,
+    /// One of its bytes changes.
+    Changed(prop::sample::Index),
+}
+
+fn crossing() -> impl Strategy<Value = Crossing> {
+    prop_oneof![
+        12 => Just(Crossing::Arrives),
+        1 => Just(Crossing::Lost),
+        3 => Just(Crossing::Twice),
+        2 => any::<prop::sample::Index>().prop_map(Crossing::Changed),
+    ]
+}
+
+/// A packet of a protected session.
+#[derive(Clone, Copy, Debug)]
+struct Exchanged {
+    flow: u32,
+    tcp: bool,
+    length: usize,
+    there: Crossing,
+}
+
+fn exchanged() -> impl Strategy<Value = Exchanged> {
+    let length = prop_oneof![Just(100usize), Just(100), 1..600usize];
+    (0..7u32, prop::bool::weighted(0.3), length, crossing())
+        .prop_map(|(flow, tcp, length, there)| Exchanged { flow, tcp, length, there })
+}
+
+/// What arrives of what was sent; what was changed or sent twice comes last.
+fn arrive(seen: Vec<Seen>, crossings: &[Crossing]) -> Vec<Vec<u8>> {
+    let (mut arrived, mut late) = (Vec::new(), Vec::new());
+    let forwarded = seen.into_iter().filter_map(|seen| seen.forwarded);
+    for (packet, crossing) in forwarded.zip(crossings.iter().cycle()) {
+        match crossing {
+            Crossing::Arrives => arrived.push(packet),
+            Crossing::Lost => {}
+            Crossing::Twice => {
+                late.push(packet.clone());
+                arrived.push(packet);
+            }
+            Crossing::Changed(at) => {
+                let mut packet = packet;
+                // Behind headers of IP and UDP, so that it reaches its session.
+                if packet.len() > 28 {
+                    let at = 28 + at.index(packet.len() - 28);
+                    packet[at] ^= 0x10;
+                }
+                late.push(packet);
+            }
+        }
+    }
+    arrived.append(&mut late);
+    arrived
+}
+
+/// Both routers process what hosts on one side sent, in batches of `at_once`.
+fn exchange(pair: &mut Pair, sent: &[Exchanged], back: bool, at_once: usize) -> [Vec<Seen>; 2] {
+    let packets: Vec<_> = sent
+        .iter()
+        .map(|sent| {
+            let payload = vec![0x55; sent.length];
+            let template = Template::of_flow(sent.flow, if sent.tcp { TCP } else { UDP }, &payload);
+            if back { template.answer().packet(&payload) } else { template.packet(&payload) }
+        })
+        .collect();
+    let crossings: Vec<_> = sent.iter().map(|sent| sent.there).collect();
+    let (near, far) =
+        if back { (&mut pair.egress, &mut pair.ingress) } else { (&mut pair.ingress, &mut pair.egress) };
+    let seal = process(near, pair.now, LAN, &packets, at_once);
+    let arrived = arrive(seal.clone(), &crossings);
+    let open = process(far, pair.now, WAN, &arrived, at_once);
+    [seal, open]
+}
+
 proptest! {
+    /// Whatever is done with payloads of several packets at once: sealed and opened as each by itself,
+    /// with duplicates, forgeries, losses and keys that change.
+    #[test]
+    fn a_batch_of_protected_packets_is_as_its_packets_one_by_one(
+        suite in prop::sample::select(fairway_types::Suite::ALL.to_vec()),
+        rounds in prop::collection::vec(
+            (prop::collection::vec(exchanged(), 1..40), prop::collection::vec(exchanged(), 0..40), 0..5usize),
+            1..5,
+        ),
+    ) {
+        let [mut whole, mut single] = [(); 2].map(|()| Pair::with(SESSIONS, true, Some(suite)));
+        for (out, back, passes) in rounds {
+            for (sent, back) in [(&out, false), (&back, true), (&out, false), (&back, true)] {
+                let expected = exchange(&mut single, sent, back, 1);
+                prop_assert_eq!(exchange(&mut whole, sent, back, BATCH), expected);
+                prop_assert_eq!(state(&whole.ingress), state(&single.ingress));
+                prop_assert_eq!(state(&whole.egress), state(&single.egress));
+            }
+            // Nothing; long enough to be told again; long enough for other keys.
+            let seconds = [0, 1, 2, 4, 24 * 3600][passes];
+            for pair in [&mut whole, &mut single] {
+                pair.now.mono = pair.now.mono + Duration::from_secs(seconds);
+            }
+        }
+    }
+
     #[test]
     fn a_batch_decides_as_its_packets_would_one_by_one(
         rounds in prop::collection::vec(prop::collection::vec(sent(), 1..BATCH), 1..5),

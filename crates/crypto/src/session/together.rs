@@ -78,16 +78,14 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Verifies the tags of up to as many payloads as are worked on at once; each comes with what is
-    /// authenticated with it. Whether a payload is new is only seen when it is opened.
-    pub fn verify_all(checked: &mut [&mut Self], blocks: &[[&[u8]; 2]]) {
+    /// Verifies the tags of payloads, each with what is authenticated with it. Whether a payload is new is
+    /// only seen when it is opened.
+    pub fn verify_all(checked: &mut [Self], blocks: &[[&[u8]; 2]]) {
         for (checked, blocks) in checked.chunks_mut(LANES).zip(blocks.chunks(LANES)) {
-            let tags = {
-                let Some(first) = checked.first() else { continue };
-                let mut keys = [first.keys.tag_key(); LANES];
-                keys.iter_mut().zip(checked.iter()).for_each(|(key, one)| *key = one.keys.tag_key());
-                tag::verify_all(&keys[..checked.len()], blocks.iter().copied())
-            };
+            let Some(first) = checked.first() else { continue };
+            let mut keys = [first.keys.tag_key(); LANES];
+            keys.iter_mut().zip(checked.iter()).for_each(|(key, one)| *key = one.keys.tag_key());
+            let tags = tag::verify_all(&keys[..checked.len()], blocks.iter().copied());
             checked.iter_mut().zip(tags).for_each(|(checked, tag)| checked.tag = tag);
         }
     }

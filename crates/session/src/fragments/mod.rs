@@ -21,6 +21,7 @@ use crate::headers;
 use crate::key::FlowKey;
 use crate::session::Side;
 use crate::table::Index;
+use crate::together::Company;
 
 pub(crate) use heard::PathMtus;
 pub(crate) use send::{Fit, Identity, Way};
@@ -122,7 +123,7 @@ impl Engine {
         packet.checksum = Checksum::Valid;
         packet.fragmented = !piece.dont_fragment;
         let parsed = ip::parse(packet.packet.bytes()).map_err(|_| DropReason::MalformedTransport)?;
-        self.send_on(now, index, side, packet, &parsed, outlet)
+        self.send_on(now, index, side, packet, &parsed, Company::NONE, outlet)
     }
 
     /// Counts what became of a part, and of those that had to go because of it.

@@ -37,6 +37,7 @@ use crate::nat::Nat;
 use crate::offload::why;
 use crate::session::{Leg, Side};
 use crate::table::{Index, InsertError};
+use crate::together::Company;
 
 /// How often a packet may be handed over: to the owner of its flow, and from there to the home of a
 /// session that its metadata tells of. After that it stays where it is.
@@ -386,7 +387,7 @@ impl Engine {
     fn release(&mut self, now: Now, key: &FlowKey, outlet: &mut Outlet<'_>) {
         for mut packet in self.holds.end(key) {
             let arrival = self.arrival(&packet);
-            packet.verdict = self.receive(now, &mut packet, &arrival, outlet);
+            packet.verdict = self.receive(now, &mut packet, &arrival, Company::NONE, outlet);
             if matches!(packet.verdict, Verdict::Forward(_) | Verdict::HandOver(_)) {
                 self.emit_copy(now, &packet, outlet);
             }

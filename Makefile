@@ -147,8 +147,8 @@ bench-peers: ## Install what `make bench` measures Fairway against
 	@tools/bench-peers target/bench/peers
 
 .PHONY: bench-parts
-bench-parts: ## Measure the FIB and the session engine alone (QUICK=1 only tries that it runs)
-	$(if $(QUICK),QUICK=$(QUICK)) $(CARGO) bench --locked -p fairway-policy -p fairway-session
+bench-parts: ## Measure wire formats, the FIB and the session engine alone (QUICK=1 only tries that it runs)
+	$(if $(QUICK),QUICK=$(QUICK)) $(CARGO) bench --locked -p fairway-wire -p fairway-policy -p fairway-session
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for SECONDS_EACH seconds (needs a nightly compiler and cargo-fuzz)

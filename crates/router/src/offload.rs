@@ -1,6 +1,7 @@
 //! Sessions that the kernel forwards by itself: what the engine orders is carried out, what the kernel has
 //! done is reported to the engine.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fairway_session::OffloadOrder;
@@ -10,6 +11,8 @@ use crate::worker::Core;
 
 /// How often the engine hears of each session.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How soon it hears of one that is new: many connections are over by then.
+const SOON: Duration = Duration::from_millis(25);
 /// Reports in one round.
 const REPORTS: usize = 256;
 
@@ -18,6 +21,15 @@ const REPORTS: usize = 256;
 pub(crate) struct Reports {
     waiting: Vec<OffloadId>,
     next: Time,
+    /// New sessions, and when the first report of each is due.
+    new: VecDeque<(Time, OffloadId)>,
+}
+
+impl Reports {
+    /// When the first report of a new session is due.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.new.front().map(|&(due, _)| due)
+    }
 }
 
 impl Core {
@@ -35,11 +47,10 @@ impl Core {
         while let Some(order) = self.engine.poll_offload() {
             let now = self.clock.now();
             match order {
-                OffloadOrder::Begin(id, flows) => {
-                    if let Err(why) = self.ports.offload(now.mono, id, &flows) {
-                        self.engine.offload_refused(now, id, why);
-                    }
-                }
+                OffloadOrder::Begin(id, flows) => match self.ports.offload(now.mono, id, &flows) {
+                    Ok(()) => self.reports.new.push_back((now.mono + SOON, id)),
+                    Err(why) => self.engine.offload_refused(now, id, why),
+                },
                 OffloadOrder::End(id) => {
                     let report = self.ports.end_offload(now.mono, id);
                     self.engine.offload_ended(now, id, report.as_ref());
@@ -58,6 +69,15 @@ impl Core {
     /// Reports some of what the kernel has done; says whether there is more to report now.
     pub(crate) fn report_offloads(&mut self) -> bool {
         let now = self.clock.mono();
+        for _ in 0..REPORTS {
+            if self.reports.due().is_none_or(|due| due > now) {
+                break;
+            }
+            if let Some((_, id)) = self.reports.new.pop_front() {
+                self.report_offload(id);
+            }
+        }
+        self.carry_out_offloads();
         if self.reports.waiting.is_empty() {
             if self.engine.offloaded_count() == 0 || now < self.reports.next {
                 return false;

@@ -125,7 +125,8 @@ impl Core {
 
     fn timeout(&self) -> Duration {
         let now = self.clock.mono();
-        let due = [self.engine.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten().min();
+        let due = [self.engine.poll_timeout(), self.ports.poll_timeout(), self.reports.due()];
+        let due = due.into_iter().flatten().min();
         due.map_or(LONGEST_WAIT, |due| due.since(now).min(LONGEST_WAIT))
     }
 

@@ -305,8 +305,11 @@ impl Engine {
         }
         let result = match self.table.find_near(arrival.hint, key) {
             Some((index, side)) => {
+                let in_kernel = self.is_in_kernel(index);
                 let result = self.established(now, index, side, packet, parsed, company, outlet);
-                self.touched(now, index);
+                if in_kernel {
+                    self.touched(now, index);
+                }
                 result
             }
             None => self.unknown(now, key, packet, parsed, outlet),

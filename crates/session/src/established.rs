@@ -188,7 +188,13 @@ impl Engine {
         leg.bytes += bytes;
         let after = leg.packets;
         if packet.handed == 0 {
-            self.consider(now, index, before, after);
+            let accepts =
+                before == 0 && side == Side::Responder && session.tcp.phase() == TcpPhase::SynReceived;
+            if accepts {
+                self.consider_accepted(now, index);
+            } else {
+                self.consider(now, index, before, after);
+            }
         }
     }
 
@@ -291,7 +297,7 @@ impl Engine {
         self.standing_changed(now, index, standing);
     }
 
-    fn phase_changed(&mut self, now: Now, index: Index, after: TcpPhase) {
+    pub(crate) fn phase_changed(&mut self, now: Now, index: Index, after: TcpPhase) {
         if after.is_over() {
             let Some(session) = self.table.get_mut(index) else { return };
             session.active = now.mono;

@@ -103,6 +103,11 @@ impl Handshake {
         self.phase
     }
 
+    /// Whether any packet without metadata that arrives from now on says that the other end knows.
+    pub(crate) fn awaits_plain(&self) -> bool {
+        self.role == Role::Responder && self.phase == Phase::Telling && self.told && !self.confirm
+    }
+
     /// A packet is about to be sent on the hop.
     #[inline]
     pub(crate) fn transmit(&mut self, now: Time) -> Attach {

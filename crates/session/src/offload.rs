@@ -2,12 +2,18 @@
 //!
 //! A session goes to the kernel when its packets need nothing but other addresses and ports: TCP or UDP
 //! on both legs, one family, payload that is not sealed or opened here, routers that know the session,
-//! a TCP connection that is open. Not before it has carried a few packets: telling the kernel costs as
-//! much as some dozens of them.
+//! a TCP connection that is open, or that its responder has just accepted.
 //!
-//! What the kernel cannot decide about still comes here: metadata, a FIN, what is too big. After each
-//! such packet, and with each report of what the kernel did, it is asked again whether the session may
-//! stay there. Whatever changes a session takes it back first.
+//! **When.** A connection goes with its SYN-ACK, which is all that has to be known of it: nothing but SYNs
+//! can come from the initiator before it has that, and nothing else from the responder before it has an
+//! answer, so no packet can be overtaken. What the kernel forwards of the initiator says the same as if
+//! it had come here: the connection is open, and the router before this one has heard that the session
+//! is known. Until then the responder's direction is not the kernel's, since metadata would go with it.
+//! Any other session has to carry a few packets first.
+//!
+//! What the kernel cannot decide about still comes here: metadata, a SYN, a reset, what is too big. After
+//! each such packet, and with each report of what the kernel did, it is asked again whether the session
+//! may stay there. Whatever changes a session takes it back first.
 //!
 //! [`OffloadOrder`]s are to be carried out before the packets of a batch are sent, and each
 //! [`OffloadOrder::End`] is answered with what the kernel has done until then.
@@ -23,7 +29,7 @@ use fairway_types::{
 use crate::engine::Engine;
 use crate::handshake::Phase;
 use crate::protect::Treatment;
-use crate::session::{Session, Side};
+use crate::session::{Hop, Session, Side};
 use crate::table::Index;
 use crate::tcp::TcpPhase;
 
@@ -179,6 +185,14 @@ impl Engine {
         }
     }
 
+    /// Gives a connection to the kernel whose SYN-ACK is about to leave, the first one, if it is one for it.
+    #[inline]
+    pub(crate) fn consider_accepted(&mut self, now: Now, index: Index) {
+        if self.offloads.enabled {
+            self.give(now, index);
+        }
+    }
+
     fn give(&mut self, now: Now, index: Index) {
         let rests = self.offloads.resting.get(&index).is_some_and(|&until| now.mono < until);
         let Some(session) = self.table.get(index).filter(|session| !rests && !session.in_kernel) else {
@@ -205,14 +219,20 @@ impl Engine {
     /// What the kernel would have to do, if it can.
     fn as_flows(&self, now: Now, session: &Session) -> Option<[OffloadFlow; 2]> {
         let [first, second] = &session.legs;
+        let tcp = session.protocol == Protocol::TCP;
+        let accepted = tcp && session.tcp.awaits_acknowledgement();
         let native = [first, second].iter().all(|leg| {
+            let known = |hop: &Hop| {
+                hop.handshake.phase() == Phase::Settled || (accepted && hop.handshake.awaits_plain())
+            };
             leg.key.protocol == session.protocol
                 && !leg.key.interface.is_hairpin()
-                && leg.hop.is_none_or(|hop| hop.handshake.phase() == Phase::Settled)
+                && leg.hop.as_ref().is_none_or(known)
         });
-        let tcp = session.protocol == Protocol::TCP;
-        let open =
-            if tcp { session.tcp.phase() == TcpPhase::Open } else { session.protocol == Protocol::UDP };
+        let open = match session.protocol {
+            Protocol::TCP => matches!(session.tcp.phase(), TcpPhase::Open | TcpPhase::HalfClosed) || accepted,
+            protocol => protocol == Protocol::UDP,
+        };
         let protection = self.vault.get(session.protection);
         let passes = protection.is_none_or(|protection| {
             Side::BOTH.into_iter().all(|side| {
@@ -235,16 +255,20 @@ impl Engine {
                 egress: fairway_types::Egress { interface: to.key.interface, next_hop: to.next_hop },
                 mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
                 guarded,
+                awaits: accepted && side == Side::Responder,
+                fresh: accepted,
             }
         }))
     }
 
-    /// A packet of a session came here although the kernel forwards the session.
+    /// Whether the kernel forwards a session.
     #[inline]
+    pub(crate) fn is_in_kernel(&self, index: Index) -> bool {
+        !self.offloads.entries.is_empty() && self.table.get(index).is_some_and(|session| session.in_kernel)
+    }
+
+    /// A packet of a session came here although the kernel forwards the session.
     pub(crate) fn touched(&mut self, now: Now, index: Index) {
-        if self.offloads.entries.is_empty() || self.table.get(index).is_none_or(|s| !s.in_kernel) {
-            return;
-        }
         if let Some(entry) = self.offloads.entries.get(&index) {
             self.offloads.orders.push_back(OffloadOrder::Touched(entry.id));
         }
@@ -257,7 +281,7 @@ impl Engine {
         if self.as_flows(now, session).is_some() {
             return;
         }
-        let over = session.protocol == Protocol::TCP && session.tcp.phase() != TcpPhase::Open;
+        let over = session.protocol == Protocol::TCP && session.tcp.phase().is_over();
         self.recall(index, if over { why::CLOSED } else { why::RETOLD });
     }
 
@@ -328,7 +352,7 @@ impl Engine {
         }
         let Some(session) = self.table.get_mut(index) else { return false };
         let last = |side: Side| report[side.index()].last.filter(|_| news[side.index()].0 > 0);
-        let mut silent = false;
+        let (mut silent, before, standing) = (false, session.tcp.phase(), session.standing());
         for side in Side::BOTH {
             let (packets, bytes) = news[side.index()];
             session.active = session.active.max(last(side).unwrap_or_default());
@@ -339,8 +363,16 @@ impl Engine {
             leg.packets += packets;
             leg.bytes += bytes;
             if let Some(hop) = &mut leg.hop {
+                if packets > 0 {
+                    hop.handshake.received_plain();
+                }
                 silent |= hop.handshake.carried(last(side.other()), last(side));
             }
+        }
+        let after = session.tcp.phase();
+        if before != after {
+            self.standing_changed(now, index, standing);
+            self.phase_changed(now, index, after);
         }
         silent
     }

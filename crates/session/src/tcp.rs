@@ -100,6 +100,8 @@ pub(crate) struct Tcp {
     halves: [Half; 2],
     /// Whether both SYNs were seen, so that window scales are known.
     scaled: bool,
+    /// Whether a SYN brought data (RFC 7413): then both may send before the handshake is over.
+    hasty: bool,
 }
 
 /// A reset that lies outside the window.
@@ -111,11 +113,17 @@ impl Tcp {
     pub(crate) fn new(first: u8) -> Self {
         let opening = first & (flags::SYN | flags::ACK) == flags::SYN;
         let phase = if opening { TcpPhase::SynSent } else { TcpPhase::Open };
-        Self { phase, halves: [Half::default(); 2], scaled: false }
+        Self { phase, halves: [Half::default(); 2], scaled: false, hasty: false }
     }
 
     pub(crate) const fn phase(&self) -> TcpPhase {
         self.phase
+    }
+
+    /// Whether both SYNs were seen, and the initiator's acknowledgement is the next thing to come from
+    /// either side, but for SYNs again.
+    pub(crate) fn awaits_acknowledgement(&self) -> bool {
+        self.phase == TcpPhase::SynReceived && self.scaled && !self.hasty
     }
 
     /// Sequence and acknowledgement numbers for a segment without data that `side` could send now.
@@ -134,7 +142,7 @@ impl Tcp {
             return Ok(());
         }
         self.note(side, segment);
-        self.phase = self.advanced(side, segment);
+        self.phase = self.advanced(side, segment.flags);
         Ok(())
     }
 
@@ -148,7 +156,12 @@ impl Tcp {
             half.acknowledged = said.acknowledged;
         }
         half.window = said.window;
+        half.finished |= said.finished;
         (half.seen, half.has_acknowledged) = (true, true);
+        // It may have opened the connection and closed it since.
+        for _ in 0..2 {
+            self.phase = self.advanced(side, 0);
+        }
     }
 
     fn note(&mut self, side: Side, segment: &Segment) {
@@ -161,6 +174,7 @@ impl Tcp {
         }
         half.seen = true;
         half.finished |= fin;
+        self.hasty |= syn && segment.length > 0;
         half.window = segment.window;
         if syn {
             half.scale = segment.scale.unwrap_or(0).min(14);
@@ -173,8 +187,8 @@ impl Tcp {
         }
     }
 
-    fn advanced(&mut self, side: Side, segment: &Segment) -> TcpPhase {
-        let syn = segment.flags & flags::SYN != 0;
+    fn advanced(&mut self, side: Side, flags: u8) -> TcpPhase {
+        let syn = flags & flags::SYN != 0;
         let finished = self.halves.iter().filter(|half| half.finished).count();
         match (self.phase, side) {
             // A new connection on the ports of one that is over.

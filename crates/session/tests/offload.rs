@@ -146,21 +146,106 @@ fn an_idle_session_is_asked_for_before_it_ends() {
 #[test]
 fn a_connection_that_closes_is_taken_back() {
     let mut given = given(TCP);
-    let mut fin = given.template.packet(&PAYLOAD);
-    fin[33] = 0x11;
-    given.pair.at_ingress(LAN, &[fin]);
-    assert_eq!(
-        orders(&mut given.pair.ingress),
-        [OffloadOrder::Touched(given.id), OffloadOrder::End(given.id)]
-    );
-    assert!(!given.is_in_kernel());
+    let now = given.pair.now;
+    let mut report = report(10, 10, now.mono);
+    for (flow, ends) in [(0, false), (1, true)] {
+        report[flow].tcp = Some(TcpReport { next: 9, acknowledged: 9, window: 100, finished: true });
+        given.pair.ingress.offload_report(now, given.id, &report);
+        assert_eq!(given.is_in_kernel(), !ends, "one side may go on when the other has finished");
+    }
+    assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
+    given.pair.ingress.offload_ended(now, given.id, Some(&report));
+    given.later(4);
+    assert_eq!(given.expire(), 0, "it is over");
+}
+
+/// A packet of a flow with other TCP flags.
+fn flagged(template: &Template, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = template.packet(payload);
+    packet[33] = flags;
+    let before = u32::from(u16::from_be_bytes([packet[36], packet[37]]));
+    // The difference to a mere ACK, in a sum of complements.
+    let sum = before + 0x10 + u32::from(!u16::from(flags));
+    let folded = (sum & 0xffff) + (sum >> 16);
+    packet[36..38].copy_from_slice(&(folded as u16).to_be_bytes());
+    packet
+}
+
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+
+/// Both routers with a connection whose SYN-ACK has just passed, and what they ordered.
+fn accepted(payload: &[u8]) -> (Pair, Template, [Vec<OffloadOrder>; 2]) {
+    let mut pair = Pair::new(10, true);
+    pair.ingress.enable_offload(true);
+    pair.egress.enable_offload(true);
+    let (syn, template) = (Template::of_flow(1, TCP, payload), Template::of_flow(1, TCP, &[]));
+    let crossing = pair.at_ingress(LAN, &[flagged(&syn, SYN, payload)]);
+    pair.at_egress(WAN, &crossing);
+    assert!(orders(&mut pair.egress).is_empty() && orders(&mut pair.ingress).is_empty());
+    let crossing = pair.at_egress(LAN, &[flagged(&template.answer(), SYN_ACK, &[])]);
+    pair.at_ingress(WAN, &crossing);
+    let ordered = [orders(&mut pair.ingress), orders(&mut pair.egress)];
+    (pair, template, ordered)
+}
+
+#[test]
+fn a_connection_goes_to_the_kernel_with_its_syn_ack() {
+    let (mut pair, template, ordered) = accepted(&[]);
+    let ids = ordered.each_ref().map(|orders| {
+        let [OffloadOrder::Begin(id, [forth, back])] = orders[..] else { panic!("{orders:?}") };
+        assert!(forth.fresh && back.fresh && !forth.awaits && back.awaits);
+        id
+    });
+    let now = pair.now;
+    // The kernel has carried the initiator's acknowledgement: both routers know that it is open, and the
+    // egress that the ingress has heard of the session.
+    let mut carried = report(1, 0, now.mono);
+    carried[0].tcp = Some(TcpReport { next: 1, acknowledged: 1, window: 100, finished: false });
+    pair.ingress.offload_report(now, ids[0], &carried);
+    pair.egress.offload_report(now, ids[1], &carried);
+    for engine in [&mut pair.ingress, &mut pair.egress] {
+        let (views, _) = engine.sessions(now, &Default::default(), 0, 10);
+        assert_eq!((views[0].state, views[0].in_kernel), ("open", true));
+        assert_eq!(orders(engine), []);
+    }
+    let answer = template.answer().packet(&[]);
+    let sent = pair.at_egress(LAN, core::slice::from_ref(&answer)).remove(0);
+    assert_eq!(sent.len(), answer.len(), "no metadata goes with it");
+}
+
+#[test]
+fn until_the_initiator_answers_metadata_goes_with_all_that_comes_from_the_responder() {
+    let (mut pair, template, _) = accepted(&[]);
+    let answer = template.answer().packet(&[]);
+    let sent = pair.at_egress(LAN, core::slice::from_ref(&answer)).remove(0);
+    assert!(sent.len() > answer.len());
+    assert!(matches!(orders(&mut pair.egress)[..], [OffloadOrder::Touched(_)]));
+}
+
+#[test]
+fn a_connection_whose_syn_brought_data_is_with_workers_at_first() {
+    let (_, _, ordered) = accepted(&PAYLOAD);
+    assert_eq!(ordered, [vec![], vec![]]);
+}
+
+#[test]
+fn a_second_syn_ack_is_too_late_to_begin_with() {
+    let (mut pair, template, ordered) = accepted(&[]);
+    let OffloadOrder::Begin(id, _) = ordered[1][0] else { panic!("{ordered:?}") };
+    let now = pair.now;
+    pair.egress.offload_refused(now, id, fairway_types::OffloadRefusal::NoRoom);
+    pair.now.mono = now.mono + Duration::from_secs(2);
+    let again = flagged(&template.answer(), SYN_ACK, &[]);
+    pair.at_egress(LAN, &[again]);
+    assert_eq!(orders(&mut pair.egress), []);
 }
 
 #[test]
 fn a_reset_is_held_against_what_the_kernel_saw() {
     for (sequence, ends) in [(90_000u32, true), (5000, false)] {
         let mut given = given(TCP);
-        let said = |next, acknowledged| Some(TcpReport { next, acknowledged, window: 100 });
+        let said = |next, acknowledged| Some(TcpReport { next, acknowledged, window: 100, finished: false });
         let mut report = report(10, 10, given.pair.now.mono);
         report[0].tcp = said(90_000, 70_000);
         report[1].tcp = said(70_000, 90_000);

@@ -26,6 +26,11 @@ pub struct OffloadFlow {
     pub mtu: u16,
     /// Whether a payload that begins like metadata is not the kernel's to forward.
     pub guarded: bool,
+    /// Whether nothing is to be forwarded before something of the other direction was.
+    pub awaits: bool,
+    /// Whether nothing of it can be under way that the router has not taken in yet, so that the kernel
+    /// can forward at once.
+    pub fresh: bool,
 }
 
 /// What the kernel has done in one direction since it was told of the session.
@@ -50,6 +55,8 @@ pub struct TcpReport {
     pub acknowledged: u32,
     /// The window last advertised, unscaled.
     pub window: u16,
+    /// Whether it has finished sending.
+    pub finished: bool,
 }
 
 /// What the kernel has done of a session, in the order of its flows.

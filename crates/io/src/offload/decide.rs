@@ -26,9 +26,10 @@ mod stack {
 
 /// Segments of a super-packet whose payloads are looked at; one with more is the worker's.
 const SEGMENTS: i32 = 64;
-/// The flags of TCP that a worker has to see, and that which every other segment bears.
-pub(super) const WITNESSED: i32 = 0x07 | ACK;
+/// The flags of TCP that a worker has to see, SYN and RST, and that which every other segment bears.
+pub(super) const WITNESSED: i32 = 0x06 | ACK;
 pub(super) const ACK: i32 = 0x10;
+pub(super) const FIN: i32 = 0x01;
 pub(super) const HELPER_COARSE_TIME: i32 = 160;
 
 pub(super) const TCP: i32 = 6;
@@ -156,7 +157,8 @@ impl Decision<'_> {
     fn order_and_hop(&mut self, hop_limit: i16) {
         let slow = self.slow;
         self.copy(Size::Word, stack::SEGMENT, stack::INDEX);
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::WORKER as i16);
+        self.after_the_other();
+        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::WORKER as i16);
         self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
         self.asm.lookup(self.maps.pulses, stack::INDEX);
         self.asm.jump_if(Reg::R0, When::Equal, 0, slow);
@@ -173,6 +175,21 @@ impl Decision<'_> {
         self.asm.jump_if_reg(Reg::R1, When::NotEqual, Reg::R2, slow);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + hop_limit);
         self.asm.jump_if(Reg::R1, When::Below, 2, slow);
+    }
+
+    /// Goes on if the flow need not wait for the other direction, or does not any more.
+    fn after_the_other(&mut self) {
+        let begun = self.asm.label();
+        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
+        self.asm.alu(Alu::And, Reg::R1, flag::AWAITS as i32);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, begun);
+        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::OTHER as i16);
+        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
+        self.asm.lookup(self.maps.slots, stack::INDEX);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, self.slow);
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, slot::PACKETS as i16);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, self.slow);
+        self.asm.place(begun);
     }
 
     /// R9 = the offset of the payload.

@@ -205,7 +205,8 @@ impl Driver<'_> {
         self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::QUEUED as i16);
         self.asm.load(Size::Word, Reg::R2, Reg::R7, slot::DONE as i16);
         self.asm.jump_if_reg(Reg::R1, When::NotEqual, Reg::R2, slow);
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::WORKER as i16);
+        self.after_the_other();
+        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::WORKER as i16);
         self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
         self.asm.lookup(self.maps.pulses, stack::INDEX);
         self.asm.jump_if(Reg::R0, When::Equal, 0, slow);
@@ -217,6 +218,21 @@ impl Driver<'_> {
         self.asm.alu_reg(Alu::Subtract, Reg::R0, Reg::R1);
         self.asm.alu(Alu::ShiftRight, Reg::R0, BEAT_SHIFT);
         self.asm.jump_if(Reg::R0, When::NotBelow, SILENT, slow);
+    }
+
+    /// Goes on if the flow need not wait for the other direction, or does not any more.
+    fn after_the_other(&mut self) {
+        let begun = self.asm.label();
+        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
+        self.asm.alu(Alu::And, Reg::R1, flag::AWAITS as i32);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, begun);
+        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::OTHER as i16);
+        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
+        self.asm.lookup(self.maps.slots, stack::INDEX);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, self.slow);
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, slot::PACKETS as i16);
+        self.asm.jump_if(Reg::R1, When::Equal, 0, self.slow);
+        self.asm.place(begun);
     }
 
     /// R9 = the offset of the payload; the TCP header behind R2 is there.
@@ -415,6 +431,13 @@ impl Driver<'_> {
         self.asm.be32_to_number(Reg::R1);
         self.asm.alu_reg(Alu::Add, Reg::R1, Reg::R8);
         self.asm.alu_reg(Alu::Subtract, Reg::R1, Reg::R9);
+        let goes_on = self.asm.label();
+        self.asm.load(Size::Byte, Reg::R4, Reg::R2, transport + 13);
+        self.asm.alu(Alu::And, Reg::R4, decide::FIN);
+        self.asm.jump_if(Reg::R4, When::Equal, 0, goes_on);
+        self.asm.alu(Alu::Add, Reg::R1, 1);
+        self.asm.store_immediate(Size::Half, Reg::R7, slot::FINISHED as i16, 1);
+        self.asm.place(goes_on);
         self.asm.load(Size::Word, Reg::R3, Reg::R7, slot::HAS_TCP as i16);
         forward::newest(self.asm, Reg::R7, Reg::R3, slot::NEXT as i16);
         self.asm.load(Size::Word, Reg::R1, Reg::R2, transport + 8);

@@ -132,8 +132,8 @@ impl Flows {
             return Err(OffloadRefusal::NoRoom);
         };
         let slots = [first, second];
-        for (&slot, route) in slots.iter().zip(&routes) {
-            write(&kernel, slot, route, self.worker);
+        for (at, (&slot, route)) in slots.iter().zip(&routes).enumerate() {
+            write(&kernel, slot, route, (self.worker, slots[1 - at]));
         }
         for (at, (slot, route)) in slots.iter().zip(&routes).enumerate() {
             let key = key_of(&route.flow.arrives, route.arrival);
@@ -148,7 +148,9 @@ impl Flows {
         let [a, b] = routes;
         let installed = |route, slot| Installed { route, slot, pending: false, accounted: (0, 0, 0) };
         self.sessions.insert(id, [installed(a, first), installed(b, second)]);
-        self.touch(id);
+        if !(a.flow.fresh && b.flow.fresh) {
+            self.touch(id);
+        }
         Ok(())
     }
 
@@ -316,9 +318,10 @@ fn raw(change: Delta) -> u32 {
     u32::from(u16::from_ne_bytes((!change.apply(0xffff)).to_be_bytes()))
 }
 
-/// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's.
-fn write(kernel: &Kernel, at: u32, route: &Route, worker: u32) {
-    let OffloadFlow { arrives, leaves, mtu, guarded, .. } = route.flow;
+/// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's, unless the flow is
+/// fresh.
+fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
+    let OffloadFlow { arrives, leaves, mtu, guarded, awaits, fresh, .. } = route.flow;
     let word = |offset: usize, value: u32| kernel.slots.word(at, offset).store(value, Relaxed);
     for offset in (0..slot::SIZE).step_by(8) {
         kernel.slots.double(at, offset).store(0, Relaxed);
@@ -332,12 +335,15 @@ fn write(kernel: &Kernel, at: u32, route: &Route, worker: u32) {
     word(slot::ADDRESS_CHANGE, raw(addresses));
     word(slot::PORT_CHANGE, raw(ports));
     word(slot::HEADER_CHANGE, raw(addresses.combine(hop)));
-    let flags = [(guarded, flag::GUARDED), (ipv6, flag::IPV6), (leaves.protocol.0 == 6, flag::TCP)];
+    let tcp = leaves.protocol.0 == 6;
+    let flags = [(guarded, flag::GUARDED), (ipv6, flag::IPV6), (tcp, flag::TCP), (awaits, flag::AWAITS)];
     word(slot::FLAGS, flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum());
-    word(slot::DONE, u32::MAX);
+    word(slot::DONE, if fresh { 0 } else { u32::MAX });
     word(slot::DEVICE, route.device);
     word(slot::MTU, u32::from(mtu));
-    word(slot::WORKER, worker);
+    let half = |offset: usize, value: u32| kernel.slots.half(at, offset).store(value as u16, Relaxed);
+    half(slot::WORKER, worker);
+    half(slot::OTHER, other);
     let put = |offset: usize, bytes: &[u8]| {
         for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
             word(offset + number * 4, u32::from_ne_bytes(*chunk));
@@ -368,6 +374,7 @@ fn read(kernel: &Kernel, at: u32, now: Time) -> FlowReport {
             next: word(slot::NEXT),
             acknowledged: word(slot::ACKNOWLEDGED),
             window: kernel.slots.half(at, slot::WINDOW).load(Relaxed),
+            finished: kernel.slots.half(at, slot::FINISHED).load(Relaxed) != 0,
         }),
     }
 }

@@ -3,8 +3,8 @@
 //! R6 is the context, R7 the note, R8 the slot of the flow and, once the packet's headers can be
 //! written, R2 the frame.
 
-use super::MapFds;
 use super::layout::{LINK_HEADER, context, flag, note, slot};
+use super::{MapFds, decide};
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 
 const HELPER_L4_CHECKSUM: i32 = 11;
@@ -127,7 +127,7 @@ pub(super) fn header_checksum(asm: &mut Assembler, slot: Reg, at: i16) {
 
 /// Takes note of what TCP says. Another packet is none of its business.
 fn witness(asm: &mut Assembler, transport: i16) {
-    let done = asm.label();
+    let (goes_on, done) = (asm.label(), asm.label());
     asm.load(Size::Word, Reg::R1, Reg::R10, KIND);
     asm.alu(Alu::And, Reg::R1, flag::TCP as i32);
     asm.jump_if(Reg::R1, When::Equal, 0, done);
@@ -144,6 +144,12 @@ fn witness(asm: &mut Assembler, transport: i16) {
     asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
     asm.load(Size::Half, Reg::R4, Reg::R7, note::PAYLOAD);
     asm.alu_reg(Alu::Subtract, Reg::R1, Reg::R4);
+    asm.load(Size::Byte, Reg::R5, Reg::R2, transport + 13);
+    asm.alu(Alu::And, Reg::R5, decide::FIN);
+    asm.jump_if(Reg::R5, When::Equal, 0, goes_on);
+    asm.alu(Alu::Add, Reg::R1, 1);
+    asm.store_immediate(Size::Half, Reg::R8, slot::FINISHED as i16, 1);
+    asm.place(goes_on);
     newest(asm, Reg::R8, Reg::R9, slot::NEXT as i16);
     asm.load(Size::Word, Reg::R1, Reg::R2, transport + 8);
     asm.be32_to_number(Reg::R1);

@@ -13,6 +13,8 @@ pub(super) mod slot {
     pub(in crate::offload) const NEXT: usize = 24;
     pub(in crate::offload) const ACKNOWLEDGED: usize = 28;
     pub(in crate::offload) const WINDOW: usize = 32;
+    /// Whether it has finished sending: a FIN was forwarded.
+    pub(in crate::offload) const FINISHED: usize = 34;
     /// Whether it said anything.
     pub(in crate::offload) const HAS_TCP: usize = 36;
     /// How many packets the program has left to the worker.
@@ -33,6 +35,8 @@ pub(super) mod slot {
     pub(in crate::offload) const MTU: usize = 72;
     /// Whose heart has to beat.
     pub(in crate::offload) const WORKER: usize = 76;
+    /// The slot of the other direction.
+    pub(in crate::offload) const OTHER: usize = 78;
     /// Destination and source on the link.
     pub(in crate::offload) const LINK: usize = 80;
     /// Source and destination port.
@@ -49,6 +53,8 @@ pub(super) mod flag {
     pub(in crate::offload) const TCP: u32 = 4;
     /// What would be the worker's is dropped: its socket is full, and has to become empty.
     pub(in crate::offload) const SHED: u32 = 8;
+    /// Packets are the worker's until one of the other direction was forwarded.
+    pub(in crate::offload) const AWAITS: u32 = 16;
 }
 
 /// What the filter has found out about a packet, for the program at tc that sees it next.

@@ -37,8 +37,9 @@ use crate::steering::key;
 use crate::sys::bpf::Map;
 use crate::sys::shared::SharedArray;
 
-/// How many flows there may be, two for each session: 4 MiB.
-const FLOWS: u32 = 32_768;
+/// How many flows there may be, two for each session: 8 MiB. Their numbers fit 16 bits.
+const FLOWS: u32 = 65_536;
+const _: () = assert!(FLOWS - 1 <= u16::MAX as u32);
 /// Workers are told apart by six bits of a class.
 const WORKERS: u32 = 64;
 /// A worker whose heart has not beaten for so many units of 2^20 ns, three seconds, is not at work.

@@ -143,7 +143,16 @@ impl Bench {
 
 fn route(arrives: Tuple, leaves: Tuple) -> Route {
     let egress = Egress { interface: InterfaceId(0), next_hop: leaves.destination.ip() };
-    let flow = OffloadFlow { interface: InterfaceId(0), arrives, leaves, egress, mtu: 1500, guarded: true };
+    let flow = OffloadFlow {
+        interface: InterfaceId(0),
+        arrives,
+        leaves,
+        egress,
+        mtu: 1500,
+        guarded: true,
+        awaits: false,
+        fresh: false,
+    };
     Route {
         flow,
         arrival: LOOPBACK,
@@ -349,7 +358,6 @@ fn what_a_worker_has_to_see_is_the_workers() {
         let mut other = forth;
         other.source.set_port(4001);
         let refused = [
-            ("FIN", frame(&forth, 64, ACK | 1, b"")),
             ("SYN", frame(&forth, 64, 2, b"")),
             ("RST", frame(&forth, 64, ACK | 4, b"")),
             ("the last hop", frame(&forth, 1, ACK, b"")),
@@ -410,7 +418,7 @@ fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
         assert!(bench.pass(&plain, 0).is_none(), "older packets may wait in the socket");
         bench.drain();
         assert!(bench.pass(&plain, 0).is_some());
-        assert!(bench.pass(&frame(&forth, 64, ACK | 1, b""), 0).is_none());
+        assert!(bench.pass(&frame(&forth, 64, ACK | 4, b""), 0).is_none());
         assert!(bench.pass(&plain, 0).is_none(), "it stays behind the one before it");
         bench.flows.touch(NAME);
         bench.flows.before_read(InterfaceId(0));
@@ -431,6 +439,34 @@ fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
         assert!(report[0].last.unwrap() > Time::from_secs(90), "{report:?}");
         assert_eq!(report[1].packets, 0);
         assert!(bench.pass(&plain, 0).is_none(), "the flow is the worker's again");
+    }
+}
+
+#[test]
+fn a_connection_that_was_just_accepted_goes_the_kernels_way_at_once() {
+    for way in Way::BOTH {
+        let Some(mut bench) = Bench::new(way) else { return };
+        let (forth, back) = pair(6);
+        let mut routes = [route(forth, back.reversed()), route(back, forth.reversed())];
+        routes.iter_mut().for_each(|route| route.flow.fresh = true);
+        routes[1].flow.awaits = true;
+        bench.flows.install(NAME, routes).unwrap();
+        assert!(!bench.flows.has_pending());
+        let (first, answer) = (frame(&forth, 64, ACK, b""), frame(&back, 64, ACK, b"hello"));
+        assert!(bench.pass(&frame(&forth, 64, 2, b""), 0).is_none(), "its SYN again");
+        bench.drain();
+        assert!(bench.pass(&answer, 0).is_none(), "the responder's direction waits for the initiator's");
+        bench.drain();
+        assert!(bench.pass(&answer, 0).is_none());
+        assert!(bench.pass(&first, 0).is_some());
+        assert!(bench.pass(&answer, 0).is_none(), "it stays behind the one before it");
+        bench.drain();
+        assert!(bench.pass(&answer, 0).is_some());
+        assert!(bench.pass(&frame(&forth, 64, ACK | 1, b"end"), 0).is_some());
+        let report = bench.flows.end(NAME, Time::from_secs(100)).unwrap();
+        let [forth, back] = report.map(|flow| flow.tcp.map(|tcp| (tcp.next, tcp.finished)));
+        // Frames of tests begin at 0x100.
+        assert_eq!((forth, back), (Some((0x104, true)), Some((0x105, false))));
     }
 }
 

@@ -45,6 +45,8 @@ fn flows(forth: Tuple) -> [OffloadFlow; 2] {
         egress: Egress { interface: egress, next_hop: tuple.destination.ip() },
         mtu: 1500,
         guarded: true,
+        awaits: false,
+        fresh: false,
     };
     [flow(LEFT, forth, RIGHT), flow(RIGHT, forth.reversed(), LEFT)]
 }

@@ -14,8 +14,11 @@ pub(crate) const BATCH: usize = 64;
 pub(crate) const HEADER: usize = 24;
 /// The same with an 802.1Q tag, which is taken out of frames that arrive.
 pub(crate) const TAGGED_HEADER: usize = HEADER + 4;
-/// How much may wait to be read and to be sent, in bytes.
-const RECEIVE_QUEUE: libc::c_int = 32 * 1024 * 1024;
+/// How much may wait to be read and to be sent, in bytes; the kernel takes twice as much, of its own
+/// bookkeeping. A short packet counts about 800 of them: ten thousand may wait, which a worker carries in
+/// some tens of milliseconds. More would not be carried sooner under a flood, but wait longer; with a
+/// quarter of it, super-packets of several connections find no room (`docs/performance.md`).
+const RECEIVE_QUEUE: libc::c_int = 4 * 1024 * 1024;
 const SEND_QUEUE: libc::c_int = 8 * 1024 * 1024;
 
 /// How a fanout group works (include/uapi/linux/if_packet.h), in the upper half of its option: a program

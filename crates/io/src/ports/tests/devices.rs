@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fairway_types::{Checksum, Egress, Gso, GsoKind, InterfaceId, Verdict};
 
-use super::bench::{Bench, LEFT, RIGHT};
+use super::bench::{Bench, LEFT, RIGHT, across};
 use super::ping;
-use crate::{LinkType, PcapngWriter, PortSpec};
+use crate::{IoChoice, LinkType, PcapngWriter, PortSpec, Ports};
 
 const HOST: InterfaceId = InterfaceId(5);
 
@@ -23,6 +23,27 @@ fn echo(slot: &mut fairway_types::Slot) {
     packet[22..24].copy_from_slice(&(sum as u16).to_be_bytes());
     let next_hop = "192.0.2.1".parse().unwrap();
     slot.verdict = Verdict::Forward(Egress { interface: HOST, next_hop });
+}
+
+#[test]
+fn what_waits_for_a_worker_is_bounded_and_the_rest_is_counted() {
+    const SENT: u64 = 40_000;
+    let Some(bench) = Bench::raise() else { return };
+    let specs = Bench::specs().into_iter().map(|spec| PortSpec { io: IoChoice::Packet, ..spec }).collect();
+    let forwarder = bench.forwarder_with(specs, Box::new(across));
+    ping(&bench, "a", "10.77.2.2", "");
+    let socket = bench.inside("a", || UdpSocket::bind("0.0.0.0:0").unwrap());
+    let before = forwarder.ask(|ports, _, _| ports.status()[0].statistics.rx_packets);
+    // It does not receive while it sends.
+    forwarder.ask(move |_, _, _| (0..SENT).for_each(|_| drop(socket.send_to(b"x", "10.77.2.2:9"))));
+    let seen = move |ports: &mut Ports| {
+        let statistics = &ports.status()[0].statistics;
+        statistics.rx_packets - before + statistics.rx_overruns >= SENT
+    };
+    forwarder.wait_for("every packet is counted", seen);
+    let statistics = forwarder.ask(|ports, _, _| ports.status()[0].statistics.clone());
+    let waited = statistics.rx_packets - before;
+    assert!((2_000..20_000).contains(&waited), "{waited} of {SENT} waited, {statistics:?}");
 }
 
 #[test]

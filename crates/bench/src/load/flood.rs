@@ -13,10 +13,15 @@ use nix::unistd::Pid;
 
 use super::{SINK_PORT, Seen, begin, end, now, pattern};
 
-/// What a flood sends at once when it need not hurry, and when it need. Beginning a test run takes the
-/// kernel some milliseconds, so few are as many as a veth device holds, and not less.
+/// What a flood sends at once when it need not hurry. Beginning a test run takes the kernel some
+/// milliseconds, so it is as many as a veth device holds, and not less.
 const FEW: u32 = 256;
-const MANY: u32 = 64 * 128;
+/// What it sends at first when it need, and at most, in whole portions of the kernel's; and for how long it
+/// goes on without beginning anew: compared with that, the beginning is nothing.
+const AT_FIRST: u32 = 64 * 128;
+const AT_MOST: u32 = 64 * 65_536;
+const PORTION: u32 = 64;
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// What passes between the first datagram and the window.
 const WARM_UP: Duration = Duration::from_millis(300);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -105,8 +110,15 @@ pub(super) fn flood(options: &FloodOptions) -> anyhow::Result<()> {
         let mut last = CpuSet::new();
         last.set(thread::available_parallelism()?.get() - 1)?;
         sched_setaffinity(Pid::from_raw(0), &last)?;
+        let mut count = AT_FIRST;
         while start.elapsed() < time {
-            flood.send(MANY)?;
+            let begun = start.elapsed();
+            flood.send(count)?;
+            let took = (start.elapsed() - begun).max(Duration::from_micros(1));
+            let wanted = f64::from(count) * AT_ONCE.as_secs_f64() / took.as_secs_f64();
+            // It is not to become many times as much by one look.
+            let next = wanted.min(8.0 * f64::from(count)) as u32;
+            count = (next / PORTION * PORTION).clamp(AT_FIRST, AT_MOST);
         }
     }
     end(&Seen { count: flood.sent()?, seconds: start.elapsed().as_secs_f64(), ..Seen::default() })

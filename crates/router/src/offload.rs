@@ -44,8 +44,9 @@ impl Core {
         while let Some((id, report)) = self.ports.poll_offload_ended() {
             self.engine.offload_ended(self.clock.now(), id, Some(&report));
         }
+        let mut clock = None;
         while let Some(order) = self.engine.poll_offload() {
-            let now = self.clock.now();
+            let now = *clock.get_or_insert_with(|| self.clock.now());
             match order {
                 OffloadOrder::Begin(id, flows) => match self.ports.offload(now.mono, id, &flows) {
                     Ok(()) => self.reports.new.push_back((now.mono + SOON, id)),

@@ -75,6 +75,8 @@ pub(crate) enum When {
 pub(crate) enum Alu {
     Add = 0x00,
     Subtract = 0x10,
+    Multiply = 0x20,
+    Or = 0x40,
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,

@@ -11,7 +11,7 @@
 use fairway_wire::svr;
 
 use super::layout::{LINK_HEADER, flag, frame, pulse, slot};
-use super::{BEAT_SHIFT, MapFds, SILENT, decide, forward};
+use super::{BEAT_SHIFT, MapFds, SILENT, decide, forward, index};
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 use crate::steering::key;
 
@@ -190,13 +190,7 @@ impl Driver<'_> {
 
     /// R7 = the slot of the flow.
     fn flow(&mut self) {
-        self.asm.lookup(self.maps.flows, stack::KEY);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, self.other);
-        self.asm.load(Size::Word, Reg::R1, Reg::R0, 0);
-        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
-        self.asm.lookup(self.maps.slots, stack::INDEX);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, self.other);
-        self.asm.alu_reg(Alu::Move, Reg::R7, Reg::R0);
+        index::find(self.asm, self.maps, stack::KEY, stack::INDEX, self.other);
     }
 
     /// Goes on while the worker is at work and nothing of the flow is still with it.

@@ -137,9 +137,9 @@ impl Flows {
         }
         for (at, (slot, route)) in slots.iter().zip(&routes).enumerate() {
             let key = key_of(&route.flow.arrives, route.arrival);
-            if !matches!(kernel.flows.insert_absent(&key, &slot.to_ne_bytes()), Ok(true)) {
+            if !kernel.index.insert(&key, *slot) {
                 if at == 1 {
-                    let _ = kernel.flows.remove(&key_of(&routes[0].flow.arrives, routes[0].arrival));
+                    forget(&kernel, &routes[0], first);
                 }
                 self.free.extend(slots.map(|slot| (slot, now)));
                 return Err(OffloadRefusal::System);
@@ -171,16 +171,17 @@ impl Flows {
         let kernel = self.kernel.as_ref()?;
         let rests = kernel_time();
         for Installed { route, slot, .. } in &flows {
-            let _ = kernel.flows.remove(&key_of(&route.flow.arrives, route.arrival));
+            forget(kernel, route, *slot);
             self.free.push_back((*slot, rests));
         }
-        Some(flows.map(|flow| read(kernel, flow.slot, now)))
+        Some(flows.map(|flow| read(kernel, flow.slot, (now, rests))))
     }
 
     /// What the kernel has forwarded of a session.
     pub(crate) fn report(&self, id: OffloadId, now: Time) -> Option<OffloadReport> {
         let [first, second] = self.sessions.get(&id)?;
         let kernel = self.kernel.as_ref()?;
+        let now = (now, kernel_time());
         Some([read(kernel, first.slot, now), read(kernel, second.slot, now)])
     }
 
@@ -297,11 +298,16 @@ impl Drop for Flows {
     fn drop(&mut self) {
         self.pause(true);
         if let Some(kernel) = &self.kernel {
-            for Installed { route, .. } in self.sessions.values().flatten() {
-                let _ = kernel.flows.remove(&key_of(&route.flow.arrives, route.arrival));
+            for Installed { route, slot, .. } in self.sessions.values().flatten() {
+                forget(kernel, route, *slot);
             }
         }
     }
+}
+
+/// Lets no program find a flow any more.
+fn forget(kernel: &Kernel, route: &Route, slot: u32) {
+    kernel.index.remove(&key_of(&route.flow.arrives, route.arrival), slot);
 }
 
 fn sum_of(tuple: &Tuple) -> u32 {
@@ -357,15 +363,17 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
             core::net::IpAddr::V6(v6) => put(slot::ADDRESSES + number * 16, &v6.octets()),
         }
     }
-    // The program finds it by the map, which is told after this.
+    put(slot::KEY, &key_of(&arrives, route.arrival));
+    // Programs find it by the index, which is told after this.
     kernel.slots.word(at, slot::QUEUED).store(0, Release);
 }
 
-fn read(kernel: &Kernel, at: u32, now: Time) -> FlowReport {
+/// What a slot says, at a moment by the clock of workers and by that of the kernel.
+fn read(kernel: &Kernel, at: u32, (now, kernel_now): (Time, u64)) -> FlowReport {
     let double = |offset| kernel.slots.double(at, offset).load(Relaxed);
     let word = |offset| kernel.slots.word(at, offset).load(Relaxed);
     let last = double(slot::LAST);
-    let age = kernel_time().saturating_sub(last);
+    let age = kernel_now.saturating_sub(last);
     FlowReport {
         packets: double(slot::PACKETS),
         bytes: double(slot::BYTES),

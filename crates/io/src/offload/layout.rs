@@ -3,7 +3,7 @@
 /// One flow: what is counted of it, then what is done with its packets. Numbers are in host order but
 /// for what goes into packets as it is.
 pub(super) mod slot {
-    pub(in crate::offload) const SIZE: usize = 128;
+    pub(in crate::offload) const SIZE: usize = 192;
     /// Packets and bytes forwarded.
     pub(in crate::offload) const PACKETS: usize = 0;
     pub(in crate::offload) const BYTES: usize = 8;
@@ -43,6 +43,8 @@ pub(super) mod slot {
     pub(in crate::offload) const PORTS: usize = 92;
     /// Source and destination, one after the other; of IPv4 in the first eight bytes.
     pub(in crate::offload) const ADDRESSES: usize = 96;
+    /// How its packets arrive, as the index is asked.
+    pub(in crate::offload) const KEY: usize = 128;
 }
 
 /// Bits of [`slot::FLAGS`].

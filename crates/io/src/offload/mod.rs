@@ -8,7 +8,7 @@
 //! without a worker's socket nothing is forwarded: a router that is gone forwards nothing.
 //!
 //! **Order.** A flow takes the kernel's way only while nothing of it is on the worker's. The program
-//! counts each packet of a flow that it leaves to the socket (FIN, metadata, what is too big, …). The
+//! counts each packet of a flow that it leaves to the socket (metadata, a reset, what is too big, …). The
 //! worker reads that count, then reads its socket until it is empty and sends what came; then whatever
 //! had been counted is gone, lost packets included, and the worker says so. As long as the two counts
 //! differ, everything of the flow goes to the worker. A new flow begins so.
@@ -22,6 +22,7 @@ mod decide;
 mod driver;
 mod flows;
 mod forward;
+mod index;
 mod layout;
 #[cfg(test)]
 mod tests;
@@ -32,12 +33,12 @@ pub(crate) use self::decide::decide;
 pub(crate) use self::driver::{begin, count_left, forward_frame};
 pub(crate) use self::flows::{Flows, Route};
 pub(crate) use self::forward::forward;
+use self::index::Index;
 use self::layout::{note, pulse, slot};
-use crate::steering::key;
 use crate::sys::bpf::Map;
 use crate::sys::shared::SharedArray;
 
-/// How many flows there may be, two for each session: 8 MiB. Their numbers fit 16 bits.
+/// How many flows there may be, two for each session: 14 MiB with the index. Their numbers fit 16 bits.
 const FLOWS: u32 = 65_536;
 const _: () = assert!(FLOWS - 1 <= u16::MAX as u32);
 /// Workers are told apart by six bits of a class.
@@ -46,10 +47,11 @@ const WORKERS: u32 = 64;
 const SILENT: i32 = 2861;
 const BEAT_SHIFT: i32 = 20;
 
-/// Descriptors of the maps that the programs read.
+/// What programs are made of: descriptors of the maps that they read, and where hashes begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapFds {
-    pub(crate) flows: i32,
+    pub(crate) index: i32,
+    pub(crate) seed: u64,
     pub(crate) slots: i32,
     pub(crate) pulses: i32,
     pub(crate) notes: i32,
@@ -58,8 +60,7 @@ pub(crate) struct MapFds {
 /// What the programs and all workers share.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// From a tuple and a device to a slot.
-    flows: Map<{ key::SIZE }, 4>,
+    index: Index,
     slots: SharedArray<{ slot::SIZE }>,
     pulses: SharedArray<{ pulse::SIZE }>,
     notes: Map<4, { note::SIZE }>,
@@ -69,7 +70,7 @@ impl Kernel {
     /// Empty maps.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            flows: Map::hash("fw_flows", FLOWS)?,
+            index: Index::new()?,
             slots: SharedArray::new("fw_slots", FLOWS)?,
             pulses: SharedArray::new("fw_pulses", WORKERS)?,
             notes: Map::per_cpu_array("fw_notes", 1)?,
@@ -78,11 +79,7 @@ impl Kernel {
 
     /// The descriptors for programs.
     pub(crate) fn fds(&self) -> MapFds {
-        MapFds {
-            flows: self.flows.fd(),
-            slots: self.slots.fd(),
-            pulses: self.pulses.fd(),
-            notes: self.notes.fd(),
-        }
+        let (index, seed) = self.index.parameters();
+        MapFds { index, seed, slots: self.slots.fd(), pulses: self.pulses.fd(), notes: self.notes.fd() }
     }
 }

@@ -18,7 +18,7 @@ use crate::capture::Direction;
 use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
 use crate::netlink::Place;
 use crate::spec::{IoMethod, PortSpec, PortStatistics};
-use crate::sys::packet::{Arrival, BATCH, HEADER, Header, Outgoing, Socket};
+use crate::sys::packet::{Arrival, BATCH, FEW, HEADER, Header, Outgoing, Socket};
 use crate::sys::poll::Poller;
 use crate::sys::tun::Device;
 
@@ -152,6 +152,8 @@ pub(super) struct Port {
     pub(super) taken: u64,
     /// May have packets to receive.
     pub(super) ready: bool,
+    /// Had more than a few when it was read last.
+    eager: bool,
     /// Beside AF_XDP sockets, the packet socket may have some.
     pub(super) beside: bool,
     /// Of reading AF_XDP sockets.
@@ -176,6 +178,7 @@ impl Port {
             accepted: 0,
             taken: 0,
             ready: false,
+            eager: false,
             beside: false,
             rounds: Rounds::default(),
             up: false,
@@ -207,7 +210,8 @@ impl Port {
                     self.ready = waiting;
                     return received;
                 }
-                let room = batch.room().min(BATCH);
+                // Most of the time few packets wait, and slots that stay empty cost, too.
+                let room = batch.room().min(if self.eager { BATCH } else { FEW });
                 let first = batch.len();
                 for _ in 0..room {
                     batch.receive();
@@ -216,6 +220,9 @@ impl Port {
                 let (kept, more, taken) =
                     receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
                 self.taken += taken as u64;
+                if taken > 0 {
+                    self.eager = more || taken > FEW;
+                }
                 if !more {
                     // What was taken and could not be counted is gone, too.
                     self.taken = self.taken.max(self.accepted);
@@ -363,13 +370,26 @@ fn receive_frames(
     if slots.is_empty() {
         return (0, true, 0);
     }
-    let mut headers = [[0; HEADER]; BATCH];
-    let mut arrivals = [Arrival::default(); BATCH];
+    match slots.len() {
+        ..=FEW => receive_up_to::<FEW>(socket, slots, spec, statistics, tap),
+        _ => receive_up_to::<BATCH>(socket, slots, spec, statistics, tap),
+    }
+}
+
+fn receive_up_to<const MOST: usize>(
+    socket: &Socket,
+    slots: &mut [Slot],
+    spec: &PortSpec,
+    statistics: &mut PortStatistics,
+    tap: &mut Tap,
+) -> (usize, bool, usize) {
+    let mut headers = [[0; HEADER]; MOST];
+    let mut arrivals = [Arrival::default(); MOST];
     let count = match receive_some(socket, slots, &mut headers, &mut arrivals, statistics) {
         Some(count) => count,
         None => return (0, false, 0),
     };
-    let more = count == slots.len().min(BATCH);
+    let more = count == slots.len().min(MOST);
     let mut kept = 0;
     for (at, (header, arrival)) in headers.iter().zip(&arrivals).take(count).enumerate() {
         let Some(slot) = slots.get_mut(at) else { break };
@@ -393,8 +413,8 @@ fn receive_frames(
 pub(super) fn receive_some(
     socket: &Socket,
     slots: &mut [Slot],
-    headers: &mut [Header; BATCH],
-    arrivals: &mut [Arrival; BATCH],
+    headers: &mut [Header],
+    arrivals: &mut [Arrival],
     statistics: &mut PortStatistics,
 ) -> Option<usize> {
     for _ in 0..RECEIVE_ERRORS {

@@ -11,7 +11,7 @@ use crate::frame::{ETHERNET, TAG, TAG_8021Q, VNET, ethernet, write_vnet};
 use crate::neighbours::{Neighbours, Resolution};
 use crate::netlink::State;
 use crate::spec::PortKind;
-use crate::sys::packet::{BATCH, Outgoing, OutgoingHeader};
+use crate::sys::packet::{BATCH, FEW, Outgoing, OutgoingHeader};
 
 /// A slot that is ready to go out of an Ethernet interface.
 #[derive(Clone, Copy, Debug)]
@@ -175,16 +175,25 @@ impl Sender<'_> {
 
     /// Sends what was prepared for one interface.
     fn send_from(&mut self, index: usize, slots: &mut [Slot]) {
+        match self.scratch.prepared.iter().filter(|prepared| prepared.port == index).count() {
+            0 => {}
+            1..=FEW => self.send_some::<FEW>(index, slots),
+            _ => self.send_some::<BATCH>(index, slots),
+        }
+    }
+
+    /// The same, up to `MOST` at a time.
+    fn send_some<const MOST: usize>(&mut self, index: usize, slots: &mut [Slot]) {
         let Self { ports, tap, scratch, .. } = self;
         let Some(port) = ports.get_mut(index) else { return };
         let Scratch { prepared, failed } = &mut **scratch;
         let mut own = prepared.iter().filter(|prepared| prepared.port == index).peekable();
         while own.peek().is_some() {
             failed.clear();
-            let mut frames = [Outgoing::EMPTY; BATCH];
-            let mut places = [0; BATCH];
+            let mut frames = [Outgoing::EMPTY; MOST];
+            let mut places = [0; MOST];
             let mut count = 0;
-            for (prepared, (frame, place)) in own.by_ref().take(BATCH).zip(frames.iter_mut().zip(&mut places))
+            for (prepared, (frame, place)) in own.by_ref().take(MOST).zip(frames.iter_mut().zip(&mut places))
             {
                 let Some(slot) = slots.get(prepared.slot) else { continue };
                 (*frame, *place) =

@@ -10,6 +10,8 @@ use super::{check, poll};
 
 /// How many frames one system call moves.
 pub(crate) const BATCH: usize = 64;
+/// Up to so many frames go with less to prepare.
+pub(crate) const FEW: usize = 8;
 /// A vnet header and an Ethernet header, which travel in front of every packet that arrives.
 pub(crate) const HEADER: usize = 24;
 /// The same with an 802.1Q tag, which is taken out of frames that arrive.
@@ -249,19 +251,31 @@ impl Socket {
         check(result).map(drop)
     }
 
-    /// Receives up to [`BATCH`] frames: packets into `slots`, what is in front of them into `headers`.
-    /// Slots keep their length; `arrivals` says how much came. Never waits.
+    /// Receives up to [`BATCH`] frames, and no more than there are of each: packets into `slots`, what is in
+    /// front of them into `headers`. Slots keep their length; `arrivals` says how much came. Never waits.
     pub(crate) fn receive(
         &self,
         slots: &mut [Slot],
-        headers: &mut [Header; BATCH],
-        arrivals: &mut [Arrival; BATCH],
+        headers: &mut [Header],
+        arrivals: &mut [Arrival],
     ) -> io::Result<usize> {
-        let count = slots.len().min(BATCH);
-        let mut vectors = [[empty_vector(); 2]; BATCH];
-        let mut messages = [empty_message(); BATCH];
+        match slots.len() {
+            ..=FEW => self.receive_up_to::<FEW>(slots, headers, arrivals),
+            _ => self.receive_up_to::<BATCH>(slots, headers, arrivals),
+        }
+    }
+
+    fn receive_up_to<const MOST: usize>(
+        &self,
+        slots: &mut [Slot],
+        headers: &mut [Header],
+        arrivals: &mut [Arrival],
+    ) -> io::Result<usize> {
+        let count = slots.len().min(MOST).min(headers.len()).min(arrivals.len());
+        let mut vectors = [[empty_vector(); 2]; MOST];
+        let mut messages = [empty_message(); MOST];
         let buffers = slots.iter_mut().zip(headers.iter_mut()).zip(vectors.iter_mut().zip(&mut messages));
-        for ((slot, header), (vector, message)) in buffers {
+        for ((slot, header), (vector, message)) in buffers.take(count) {
             let spare = slot.packet.spare_mut();
             let room = spare.len().saturating_sub(TAILROOM);
             vector[0] = libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER };
@@ -269,7 +283,7 @@ impl Socket {
             message.msg_hdr.msg_iov = vector.as_mut_ptr();
             message.msg_hdr.msg_iovlen = 2;
         }
-        let mut controls = [Control::EMPTY; BATCH];
+        let mut controls = [Control::EMPTY; MOST];
         if self.tags {
             for (message, control) in messages.iter_mut().zip(&mut controls) {
                 message.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
@@ -299,9 +313,16 @@ impl Socket {
     /// Sends up to [`BATCH`] frames and returns how many were taken; the error is that of the first
     /// frame. Never waits.
     pub(crate) fn send(&self, frames: &[Outgoing<'_>]) -> io::Result<usize> {
-        let count = frames.len().min(BATCH);
-        let mut vectors = [[empty_vector(); 2]; BATCH];
-        let mut messages = [empty_message(); BATCH];
+        match frames.len() {
+            ..=FEW => self.send_up_to::<FEW>(frames),
+            _ => self.send_up_to::<BATCH>(frames),
+        }
+    }
+
+    fn send_up_to<const MOST: usize>(&self, frames: &[Outgoing<'_>]) -> io::Result<usize> {
+        let count = frames.len().min(MOST);
+        let mut vectors = [[empty_vector(); 2]; MOST];
+        let mut messages = [empty_message(); MOST];
         for (frame, (vector, message)) in frames.iter().zip(vectors.iter_mut().zip(&mut messages)) {
             let header = frame.header.bytes();
             vector[0] = libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: header.len() };

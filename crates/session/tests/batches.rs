@@ -90,6 +90,8 @@ enum Crossing {
     Arrives,
     Lost,
     Twice,
+    /// With what is sent next.
+    Late,
     /// One of its bytes changes.
     Changed(prop::sample::Index),
 }
@@ -99,6 +101,7 @@ fn crossing() -> impl Strategy<Value = Crossing> {
         12 => Just(Crossing::Arrives),
         1 => Just(Crossing::Lost),
         3 => Just(Crossing::Twice),
+        2 => Just(Crossing::Late),
         2 => any::<prop::sample::Index>().prop_map(Crossing::Changed),
     ]
 }
@@ -118,16 +121,17 @@ fn exchanged() -> impl Strategy<Value = Exchanged> {
         .prop_map(|(flow, tcp, length, there)| Exchanged { flow, tcp, length, there })
 }
 
-/// What arrives of what was sent; what was changed or sent twice comes last.
-fn arrive(seen: Vec<Seen>, crossings: &[Crossing]) -> Vec<Vec<u8>> {
-    let (mut arrived, mut late) = (Vec::new(), Vec::new());
+/// What arrives of what was sent, and of what is `late`; what was changed or sent twice comes last.
+fn arrive(seen: Vec<Seen>, crossings: &[Crossing], late: &mut Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let (mut arrived, mut last) = (Vec::new(), std::mem::take(late));
     let forwarded = seen.into_iter().filter_map(|seen| seen.forwarded);
     for (packet, crossing) in forwarded.zip(crossings.iter().cycle()) {
         match crossing {
             Crossing::Arrives => arrived.push(packet),
             Crossing::Lost => {}
+            Crossing::Late => late.push(packet),
             Crossing::Twice => {
-                late.push(packet.clone());
+                last.push(packet.clone());
                 arrived.push(packet);
             }
             Crossing::Changed(at) => {
@@ -137,16 +141,22 @@ fn arrive(seen: Vec<Seen>, crossings: &[Crossing]) -> Vec<Vec<u8>> {
                     let at = 28 + at.index(packet.len() - 28);
                     packet[at] ^= 0x10;
                 }
-                late.push(packet);
+                last.push(packet);
             }
         }
     }
-    arrived.append(&mut late);
+    arrived.append(&mut last);
     arrived
 }
 
 /// Both routers process what hosts on one side sent, in batches of `at_once`.
-fn exchange(pair: &mut Pair, sent: &[Exchanged], back: bool, at_once: usize) -> [Vec<Seen>; 2] {
+fn exchange(
+    pair: &mut Pair,
+    late: &mut [Vec<Vec<u8>>; 2],
+    sent: &[Exchanged],
+    back: bool,
+    at_once: usize,
+) -> [Vec<Seen>; 2] {
     let packets: Vec<_> = sent
         .iter()
         .map(|sent| {
@@ -159,7 +169,7 @@ fn exchange(pair: &mut Pair, sent: &[Exchanged], back: bool, at_once: usize) -> 
     let (near, far) =
         if back { (&mut pair.egress, &mut pair.ingress) } else { (&mut pair.ingress, &mut pair.egress) };
     let seal = process(near, pair.now, LAN, &packets, at_once);
-    let arrived = arrive(seal.clone(), &crossings);
+    let arrived = arrive(seal.clone(), &crossings, &mut late[usize::from(back)]);
     let open = process(far, pair.now, WAN, &arrived, at_once);
     [seal, open]
 }
@@ -176,10 +186,11 @@ proptest! {
         ),
     ) {
         let [mut whole, mut single] = [(); 2].map(|()| Pair::with(SESSIONS, true, Some(suite)));
+        let mut late = [const { [const { Vec::new() }; 2] }; 2];
         for (out, back, passes) in rounds {
             for (sent, back) in [(&out, false), (&back, true), (&out, false), (&back, true)] {
-                let expected = exchange(&mut single, sent, back, 1);
-                prop_assert_eq!(exchange(&mut whole, sent, back, BATCH), expected);
+                let expected = exchange(&mut single, &mut late[0], sent, back, 1);
+                prop_assert_eq!(exchange(&mut whole, &mut late[1], sent, back, BATCH), expected);
                 prop_assert_eq!(state(&whole.ingress), state(&single.ingress));
                 prop_assert_eq!(state(&whole.egress), state(&single.egress));
             }

@@ -242,8 +242,11 @@ impl Engine {
         self.table.guess(arrivals.iter_mut().map(|arrival| &mut arrival.hint));
         self.table.touch(arrivals.iter().map(|arrival| &arrival.hint));
         if self.vault.len() > 0 {
-            let protections = arrivals.iter().map(|arrival| self.table.guessed_protection(&arrival.hint));
-            core::hint::black_box(protections.fold(0, |touched, index| touched ^ self.vault.touch(index)));
+            for arrival in &*arrivals {
+                if let Some((protection, side)) = self.table.guessed_protection(&arrival.hint) {
+                    self.vault.bring(Some(protection), side);
+                }
+            }
         }
     }
 

@@ -129,18 +129,18 @@ impl Table {
         core::hint::black_box(hints.fold(0, |touched, hint| touched ^ touch(hint)));
     }
 
-    /// Where the keys of a session are that was guessed, if it has any.
+    /// Where the keys of a session are that was guessed, if it has any, and from which side a packet is.
     #[inline]
-    pub(crate) fn guessed_protection(&self, hint: &Hint) -> Option<VaultIndex> {
-        self.get(flow_parts(hint.number).0)?.protection
+    pub(crate) fn guessed_protection(&self, hint: &Hint) -> Option<(VaultIndex, Side)> {
+        let (index, side) = flow_parts(hint.number);
+        Some((self.get(index)?.protection?, side))
     }
 
-    /// The session of a flow, and from which side, if it was guessed right.
+    /// The session of a flow, if it was guessed right.
     #[inline]
-    pub(crate) fn guessed(&self, hint: &Hint, key: &FlowKey) -> Option<(&Session, Side)> {
+    pub(crate) fn guessed(&self, hint: &Hint, key: &FlowKey) -> Option<&Session> {
         let (index, side) = flow_parts(hint.number);
-        let session = self.get(index).filter(|session| session.leg(side).key == *key)?;
-        Some((session, side))
+        self.get(index).filter(|session| session.leg(side).key == *key)
     }
 
     /// Finds a flow, first where it was guessed to be. The table may have changed since.

@@ -14,7 +14,7 @@ use fairway_wire::svr;
 
 use crate::engine::{Arrival, Engine};
 use crate::protect::{Layout, Treatment};
-use crate::vault::{Place, Protection};
+use crate::vault::Place;
 
 /// How many payloads are worked on at once.
 const AT_ONCE: usize = 16;
@@ -121,13 +121,13 @@ impl Engine {
         if packet.gso.is_some() || parsed.fragment != Fragment::No {
             return None;
         }
-        let (session, side) = self.table.guessed(&arrival.hint, key)?;
-        let protection = self.vault.get(session.protection)?;
-        let (Treatment::Open, Protection { place: Place::End(end), .. }) =
-            (protection.treatment(side), protection)
-        else {
+        let (protection, side) = self.table.guessed_protection(&arrival.hint)?;
+        let protection = self.vault.get(Some(protection))?;
+        let Place::End(end) = &protection.place else { return None };
+        if !end.checks() || protection.treatment(side) != Treatment::Open {
             return None;
-        };
+        }
+        let session = self.table.guessed(&arrival.hint, key)?;
         let bytes = packet.packet.bytes();
         if svr::starts_with_cookie(parsed.payload(bytes)) {
             return None;

@@ -332,12 +332,11 @@ impl Vault {
         self.entries.get_mut(place(index?))?.as_deref_mut()
     }
 
-    /// Brings what a packet needs of a session's keys into the cache.
+    /// Brings what a packet from a side needs of a session's keys into the cache.
     #[inline]
-    pub(crate) fn touch(&self, index: Option<VaultIndex>) -> u64 {
-        match self.get(index).map(|entry| &entry.place) {
-            Some(Place::End(end)) => end.touch(),
-            Some(Place::Transit(_)) | None => 0,
+    pub(crate) fn bring(&self, index: Option<VaultIndex>, from: Side) {
+        if let Some(Place::End(end)) = self.get(index).map(|entry| &entry.place) {
+            end.bring((end.sends() == Direction::Forward) == (from == Side::Initiator));
         }
     }
 

@@ -9,6 +9,7 @@ use aws_lc_rs::aead as usual;
 use ring::aead as wide;
 
 use super::keys::Forged;
+use super::near;
 use super::processor::Processor;
 use crate::hop::{CryptoError, TAG_LENGTH};
 
@@ -41,6 +42,16 @@ impl Gcm {
     fn wide(key: &[u8; KEY_LENGTH]) -> Result<Self, CryptoError> {
         let key = wide::UnboundKey::new(&wide::AES_256_GCM, key).map_err(|_| CryptoError)?;
         Ok(Self::Wide(Box::new(wide::LessSafeKey::new(key))))
+    }
+
+    /// Brings the key into the cache.
+    #[inline]
+    pub(super) fn bring(&self) {
+        match self {
+            Self::Usual(key) => near::bring(key),
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(key) => near::bring(&**key),
+        }
     }
 
     /// Encrypts `payload` in place, and writes its tag. A nonce must never come twice.

@@ -7,6 +7,7 @@ use fairway_types::Time;
 use thiserror::Error;
 
 use super::keys::{Derivation, Keys, Opening, Tag};
+use super::near;
 use super::outbound::{SEQUENCES, first_phase};
 use super::sha256::LANES;
 use super::together::Checked;
@@ -115,10 +116,11 @@ pub(super) struct Inbound {
 
 impl Inbound {
     #[inline]
-    pub(super) fn touch(&self) -> u64 {
-        self.current
-            .as_ref()
-            .map_or(0, |current| u64::from(current.phase) ^ u64::from(current.first.is_some()))
+    pub(super) fn bring(&self) {
+        if let Some(current) = &self.current {
+            near::bring(&current.first);
+            current.keys.bring();
+        }
     }
 
     pub(super) const fn has_keys(&self) -> bool {

@@ -10,6 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::cbc::Cbc;
 use super::gcm::{Gcm, KEY_LENGTH, NONCE_LENGTH};
 use super::inbound::Unopened;
+use super::near;
 use super::processor::Processor;
 use super::sha256::LANES;
 use super::tag::{self, TagKey};
@@ -143,6 +144,16 @@ impl Keys {
                 Self::Cbc(Arc::new(Cbc::of_material(suite, material, processor)?))
             }
         })
+    }
+
+    /// Brings what every packet needs of them into the cache.
+    #[inline]
+    pub(super) fn bring(&self) {
+        match self {
+            Self::Gcm { key, .. } => key.bring(),
+            Self::Cbc(cbc) => near::bring(&**cbc),
+            Self::Hmac(key) => near::bring(&**key),
+        }
     }
 
     /// Seals a piece in place.

@@ -14,6 +14,7 @@ mod end;
 mod gcm;
 mod inbound;
 mod keys;
+mod near;
 mod observer;
 mod outbound;
 mod processor;

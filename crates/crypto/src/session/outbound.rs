@@ -49,8 +49,8 @@ impl Outbound {
     }
 
     #[inline]
-    pub(super) const fn touch(&self) -> u64 {
-        self.next
+    pub(super) fn bring(&self) {
+        self.keys.bring();
     }
 
     pub(super) const fn salt(&self) -> &[u8; SALT_LENGTH] {

@@ -10,7 +10,7 @@ mod support;
 
 use std::time::Duration;
 
-use fairway_types::InterfaceId;
+use fairway_types::{InterfaceId, Suite};
 use fairway_wire::protocol::{TCP, UDP};
 
 use support::packets::{Template, templates};
@@ -44,6 +44,23 @@ fn process(pair: &mut Pair, interface: InterfaceId, packets: &[Vec<u8>]) {
     assert!(pair.batch.received().iter().all(is_forwarded));
 }
 
+/// Packets whose payload is sealed at the ingress, and opened at the egress.
+fn protected(suite: Suite, length: usize, rounds: u32) -> u32 {
+    let mut pair = Pair::with(ROOM, true, Some(suite));
+    let payload = vec![0x55; length];
+    let flows = templates(0..SESSIONS, UDP, &payload);
+    pair.establish(&templates(0..SESSIONS, UDP, &PAYLOAD), &PAYLOAD);
+    let packets: Vec<Vec<u8>> = flows.iter().map(|flow| flow.packet(&payload)).collect();
+    for _ in 0..rounds {
+        for chunk in packets.chunks(BATCH) {
+            pair.now.mono = pair.now.mono + Duration::from_micros(1);
+            let crossing = pair.at_ingress(LAN, chunk);
+            pair.at_egress(WAN, &crossing);
+        }
+    }
+    SESSIONS
+}
+
 /// First packets: what they cost at both routers, with metadata signed and encrypted.
 fn first(rounds: u32) -> u32 {
     let mut pair = Pair::new(ROOM, true);
@@ -65,6 +82,8 @@ fn main() {
         (Some("tcp-out"), Some(rounds)) => established(TCP, false, rounds),
         (Some("tcp-back"), Some(rounds)) => established(TCP, true, rounds),
         (Some("first"), Some(rounds)) => first(rounds),
+        (Some("gcm"), Some(rounds)) => protected(Suite::Aes256Gcm, 1400, rounds),
+        (Some("cbc"), Some(rounds)) => protected(Suite::Aes256Cbc, 1400, rounds),
         // `cargo bench` runs everything without such arguments.
         _ => return println!("instructions: see tools/guard"),
     };

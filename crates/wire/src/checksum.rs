@@ -13,22 +13,25 @@ use crate::protocol;
 #[inline]
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u32 {
-    const LOW: u64 = 0xffff_ffff;
-    let (mut a, mut b, mut c, mut d) = (0u64, 0u64, 0u64, 0u64);
-    let (blocks, rest) = bytes.as_chunks::<16>();
+    // Words of 64 bits in sums of 128: one addition with carry each, which do not wait for one another.
+    let mut sums = [0u128; 4];
+    let (blocks, rest) = bytes.as_chunks::<32>();
     for block in blocks {
-        let word = u128::from_ne_bytes(*block);
-        let (low, high) = (word as u64, (word >> 64) as u64);
-        a += low & LOW;
-        b += low >> 32;
-        c += high & LOW;
-        d += high >> 32;
+        for (sum, word) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
+            *sum += u128::from(u64::from_ne_bytes(*word));
+        }
     }
-    let total = fold64(a) + fold64(b) + fold64(c) + fold64(d) + fold64(short(rest));
+    let (words, rest) = rest.as_chunks::<8>();
+    for (sum, word) in sums.iter_mut().zip(words) {
+        *sum += u128::from(u64::from_ne_bytes(*word));
+    }
+    let [a, b, c, d] = sums;
+    let total = a + b + c + d;
+    let total = fold64(total as u64) + fold64((total >> 64) as u64) + fold64(short(rest));
     u32::from(u16::from_be(fold(total)))
 }
 
-/// The sum of fewer than 16 bytes, in native order of bytes.
+/// The sum of fewer than 8 bytes, in native order of bytes.
 #[inline]
 fn short(rest: &[u8]) -> u64 {
     let mut total = 0;

@@ -26,6 +26,7 @@ pub(crate) fn session(model: &RouterModel, now: Now, view: &SessionView) -> api:
         role: view.role.name().to_owned(),
         state: view.state.to_owned(),
         forwarded_by: if view.in_kernel { "kernel" } else { "worker" }.to_owned(),
+        kernel_refused: view.refusal.map(|why| why.reason().to_owned()),
         route: (!view.route.is_empty()).then(|| view.route.clone()),
         ingress_router: (!view.source_router.is_empty()).then(|| view.source_router.clone()),
         protection: view.protection.map(|protection| api::Protection {

@@ -88,7 +88,8 @@ pub(crate) struct Offloads {
     entries: HashMap<Index, Entry>,
     indices: HashMap<OffloadId, Index>,
     ending: Vec<Ending>,
-    resting: HashMap<Index, Time>,
+    /// Until when, and why.
+    resting: HashMap<Index, (Time, OffloadRefusal)>,
 }
 
 impl Engine {
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     /// The kernel did not take a session.
-    pub fn offload_refused(&mut self, now: Now, id: OffloadId, _why: OffloadRefusal) {
+    pub fn offload_refused(&mut self, now: Now, id: OffloadId, why: OffloadRefusal) {
         self.counters.increment(Counter::OffloadsRefused);
         let Some(index) = self.offloads.indices.remove(&id) else { return };
         self.offloads.entries.remove(&index);
@@ -136,7 +137,14 @@ impl Engine {
         if self.offloads.resting.len() >= RESTING {
             self.offloads.resting.clear();
         }
-        self.offloads.resting.insert(index, now.mono + REST);
+        self.offloads.resting.insert(index, (now.mono + REST, why));
+    }
+
+    /// Why the kernel did not take the session that is there now, when it was last asked.
+    pub(crate) fn refusal_of(&self, index: Index, session: &Session) -> Option<OffloadRefusal> {
+        let &(until, why) = self.offloads.resting.get(&index)?;
+        // A younger one has only the place of the one that was refused.
+        (!session.in_kernel && session.created <= until).then_some(why)
     }
 
     /// What the kernel has done of a session until now.
@@ -194,7 +202,7 @@ impl Engine {
     }
 
     fn give(&mut self, now: Now, index: Index) {
-        let rests = self.offloads.resting.get(&index).is_some_and(|&until| now.mono < until);
+        let rests = self.offloads.resting.get(&index).is_some_and(|&(until, _)| now.mono < until);
         let Some(session) = self.table.get(index).filter(|session| !rests && !session.in_kernel) else {
             return;
         };

@@ -6,7 +6,8 @@ use core::time::Duration;
 use fairway_peering::PathStatus;
 use fairway_policy::Snapshot;
 use fairway_types::{
-    Batch, Counter, Counters, InterfaceId, Now, PathId, PortRange, Protocol, Suite, Time, Tuple,
+    Batch, Counter, Counters, InterfaceId, Now, OffloadRefusal, PathId, PortRange, Protocol, Suite, Time,
+    Tuple,
 };
 
 use crate::drops::DropRecord;
@@ -70,6 +71,8 @@ pub struct SessionView {
     pub expires_in: Duration,
     /// Whether the kernel forwards it by itself.
     pub in_kernel: bool,
+    /// Why it does not, if it was asked to and refused.
+    pub refusal: Option<OffloadRefusal>,
     /// How its payload is protected, if it is.
     pub protection: Option<ProtectionView>,
     /// The leg toward the initiator, and the one toward the responder.
@@ -149,7 +152,8 @@ impl Engine {
                 return (found, Some(index));
             }
             if let Some(session) = self.table.get(index).filter(|session| self.matches(session, filter)) {
-                found.push(self.view(now, session));
+                let refusal = self.refusal_of(index, session);
+                found.push(SessionView { refusal, ..self.view(now, session) });
             }
         }
         (found, (stop < end).then_some(stop))
@@ -204,6 +208,7 @@ impl Engine {
             created: session.created,
             active: session.active,
             in_kernel: session.in_kernel,
+            refusal: None,
             expires_in: session.deadline().since(now.mono),
             protection: self.vault.get(session.protection).map(|protection| ProtectionView {
                 suite: protection.suite,

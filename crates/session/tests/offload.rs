@@ -301,12 +301,15 @@ fn a_session_that_the_kernel_does_not_take_is_offered_again_later() {
     let now = given.pair.now;
     given.pair.ingress.offload_refused(now, given.id, fairway_types::OffloadRefusal::NextHop);
     assert!(!given.is_in_kernel());
+    let refusal = |given: &Given| given.pair.ingress.sessions(now, &Default::default(), 0, 9).0[0].refusal;
+    assert_eq!(refusal(&given), Some(fairway_types::OffloadRefusal::NextHop), "an operator can see why");
     let packets = vec![given.template.packet(&PAYLOAD); 40];
     given.pair.at_ingress(LAN, &packets);
     assert_eq!(orders(&mut given.pair.ingress), []);
     given.later(1);
     given.pair.at_ingress(LAN, &packets);
     assert!(matches!(orders(&mut given.pair.ingress)[..], [OffloadOrder::Begin(..), ..]));
+    assert_eq!(refusal(&given), None);
 }
 
 #[test]

@@ -76,3 +76,17 @@ pub enum OffloadRefusal {
     /// It did not take it.
     System,
 }
+
+impl OffloadRefusal {
+    /// What it says to an operator.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoRoom => "the kernel has no room for more",
+            Self::Interface => "an interface is down, has a tag, or is read before the network stack",
+            Self::Egress => "a device takes no frames from XDP: the other end of a veth wants GRO",
+            Self::NextHop => "the link address of a next hop is not known",
+            Self::System => "the kernel did not take it",
+        }
+    }
+}

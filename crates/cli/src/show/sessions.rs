@@ -192,6 +192,14 @@ fn payload(session: &Session) -> String {
     }
 }
 
+/// Who forwards it, and why not the kernel if that was asked to.
+fn handled_by(session: &Session) -> String {
+    match &session.kernel_refused {
+        Some(why) => format!("{} ({why})", session.forwarded_by),
+        None => session.forwarded_by.clone(),
+    }
+}
+
 /// How payload is protected, in full.
 fn payload_in_full(session: &Session) -> String {
     let Some(protection) = &session.protection else { return "travels as it is".to_owned() };
@@ -229,7 +237,7 @@ pub fn detail(session: &Session) -> String {
             ),
         ),
         ("state", session.state.clone()),
-        ("handled by", session.forwarded_by.clone()),
+        ("handled by", handled_by(session)),
         ("this router", session.role.clone()),
         ("entered at", or_none(&session.ingress_router)),
         ("from", leg(&session.initiator)),

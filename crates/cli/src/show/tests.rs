@@ -51,6 +51,7 @@ fn session(service: &str, ends: [&str; 2]) -> Session {
         source: ends[0].parse().unwrap(),
         destination: ends[1].parse().unwrap(),
         forwarded_by: "worker".into(),
+        kernel_refused: None,
         state: "established".into(),
         route: Some("web-via-dc".into()),
         ingress_router: Some("branch".into()),

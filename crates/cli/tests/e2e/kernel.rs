@@ -27,24 +27,36 @@ impl Way {
     }
 }
 
+/// Hosts, and their devices, which have the names of their links.
+const HOSTS: [(&str, &str); 3] = [("client", "lan"), ("guest", "guests"), ("server", "servers")];
+
 /// A fabric whose payload nobody seals.
 fn raise(routers: usize, way: &Way, name: &str) -> Option<Lab> {
-    let plain = Fabric::new(routers).config(|authority| {
-        let policy = json!({ "name": "default", "encrypt": false, "hmac-mode": "disabled" });
-        authority["security"] = json!([policy]);
-    });
+    let plain = plain(routers);
     if *way == Way::Stack {
         return plain.raise(name);
     }
-    let links: &[&str] = if routers == 2 { &["wan1"] } else { &["wan1", "wan2"] };
-    let off = |fabric: Fabric, link: &&str| fabric.link(link, json!({ "offload": "off" }));
-    let fabric = ["lan", "guests", "servers"].iter().chain(links).fold(plain.by_xdp(), off);
-    let lab = fabric.raise(name)?;
+    let lab = by_xdp(routers, plain).raise(name)?;
     // What XDP sends to a veth is only heard where the other end polls.
-    for (host, device) in [("client", "lan"), ("guest", "guests"), ("server", "servers")] {
+    for (host, device) in HOSTS {
         lab.run(host, &["ethtool", "-K", device, "gro", "on"]).ok();
     }
     Some(lab)
+}
+
+/// The same by AF_XDP, which wants links without offloads.
+fn by_xdp(routers: usize, fabric: Fabric) -> Fabric {
+    let links: &[&str] = if routers == 2 { &["wan1"] } else { &["wan1", "wan2"] };
+    let off = |fabric: Fabric, link: &&str| fabric.link(link, json!({ "offload": "off" }));
+    HOSTS.iter().map(|(_, link)| link).chain(links).fold(fabric.by_xdp(), off)
+}
+
+/// A fabric whose payload nobody seals, with the default offloads.
+fn plain(routers: usize) -> Fabric {
+    Fabric::new(routers).config(|authority| {
+        let policy = json!({ "name": "default", "encrypt": false, "hmac-mode": "disabled" });
+        authority["security"] = json!([policy]);
+    })
 }
 
 /// Lets sessions stay in the kernel of all routers, or not.
@@ -230,4 +242,27 @@ fn a_next_hop_that_moves_is_followed() {
         let page = lab.run("client", &["curl", "-gsS", "--max-time", "10", &url(SERVER[0], "")]).ok();
         assert!(page.stdout.contains("hello"));
     }
+}
+
+#[test]
+fn why_the_kernel_does_not_take_a_session_is_shown_and_followed() {
+    let Some(lab) = by_xdp(2, plain(2)).raise("kernel-refuses") else { return };
+    switch(&lab, "on");
+    let wanted = hash(&lab, "20m");
+    let command = downloader(SERVER[0], "20m", "--limit-rate 2M --max-time 60");
+    let download = lab.start("client", &["bash", "-c", &command]);
+    let refused = || {
+        let sessions = forwarded_by(&lab, "branch", "80", "worker");
+        let why = |session: &Value| session["kernel_refused"].as_str().is_some_and(|why| why.contains("XDP"));
+        sessions.iter().any(why)
+    };
+    assert!(poll(10, refused), "{:?}", lab.sessions("branch", &["--port", "80"]));
+    assert!(count(&lab, "branch", "offloads-refused") > 0);
+    lab.run("client", &["ethtool", "-K", "lan", "gro", "on"]).ok();
+    let taken = || !forwarded_by(&lab, "branch", "80", "kernel").is_empty();
+    assert!(poll(10, taken), "{:?}", lab.sessions("branch", &["--port", "80"]));
+    // What the kernel would lose is not left to it.
+    lab.run("client", &["ethtool", "-K", "lan", "gro", "off"]).ok();
+    assert!(poll(10, refused), "{:?}", lab.sessions("branch", &["--port", "80"]));
+    assert_eq!(download.wait(60).ok().stdout.trim(), wanted);
 }

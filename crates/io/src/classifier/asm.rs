@@ -267,10 +267,14 @@ impl Assembler {
         self.alu_reg(Alu::Move, Reg::R3, Reg::R10);
         self.alu(Alu::Add, Reg::R3, i32::from(to));
         self.alu(Alu::Move, Reg::R4, length);
-        self.call(match self.context {
+        self.call(self.load_helper());
+    }
+
+    const fn load_helper(&self) -> i32 {
+        match self.context {
             Context::Stack => HELPER_SKB_LOAD_BYTES,
             Context::Driver => HELPER_XDP_LOAD_BYTES,
-        });
+        }
     }
 
     /// R0 = the length of the frame behind the context of XDP in R6.
@@ -294,7 +298,7 @@ impl Assembler {
         self.alu_reg(Alu::Move, Reg::R3, Reg::R10);
         self.alu(Alu::Add, Reg::R3, i32::from(to));
         self.alu(Alu::Move, Reg::R4, length);
-        self.call(HELPER_SKB_LOAD_BYTES);
+        self.call(self.load_helper());
         self.jump_if(Reg::R0, When::NotEqual, 0, otherwise);
     }
 

@@ -11,6 +11,10 @@ const CONTROL: u16 = 16;
 const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
+/// The groups of a family, each with its name and number.
+const GROUPS: u16 = 7;
+const GROUP_NAME: u16 = 1;
+const GROUP_ID: u16 = 2;
 /// `struct genlmsghdr`: command, version, two bytes of nothing.
 const HEADER: usize = 4;
 const NESTED: u16 = 1 << 15;
@@ -18,6 +22,8 @@ const NESTED: u16 = 1 << 15;
 /// The family of devices.
 mod netdev {
     pub(super) const NAME: &[u8] = b"netdev\0";
+    /// Who is told when a device can do something else than before.
+    pub(super) const CHANGES: &[u8] = b"mgmt\0";
     pub(super) const GET_DEVICE: u8 = 1;
     pub(super) const IFINDEX: u16 = 1;
     pub(super) const XDP_FEATURES: u16 = 3;
@@ -61,6 +67,19 @@ pub(crate) fn has_zero_copy(index: u32) -> io::Result<bool> {
 /// Those of the kernel.
 pub(crate) fn sends_frames(index: u32) -> io::Result<bool> {
     Ok(xdp_features(index)? & netdev::SENDS_FRAMES != 0)
+}
+
+/// A socket that is told when a device can do something else than before.
+///
+/// # Errors
+/// Those of the kernel; before Linux 6.3 it tells nobody.
+pub(crate) fn ability_changes() -> io::Result<Socket> {
+    let socket = Socket::for_generic_requests()?;
+    let answer = ask(&socket, CONTROL, GET_FAMILY, |request| request.attribute(FAMILY_NAME, netdev::NAME))?;
+    let groups = find(&answer, GROUPS).unwrap_or_default();
+    let group = attributes(groups).find(|&(_, group)| find(group, GROUP_NAME) == Some(netdev::CHANGES));
+    let number = group.and_then(|(_, group)| find(group, GROUP_ID)).and_then(|value| u32_at(value, 0));
+    Socket::for_generic_changes(&[number.ok_or(io::ErrorKind::NotFound)?])
 }
 
 fn xdp_features(index: u32) -> io::Result<u64> {

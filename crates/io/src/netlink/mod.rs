@@ -25,6 +25,8 @@ const DATAGRAMS: usize = 256;
 /// A live copy of the kernel's state.
 pub(crate) struct Watch {
     changes: Socket,
+    /// Told of what devices can do, if this kernel tells.
+    abilities: Option<Socket>,
     requests: Requests,
     state: State,
     buffer: Vec<u8>,
@@ -34,8 +36,9 @@ impl Watch {
     /// Subscribes, then reads everything: no change is missed in between.
     pub(crate) fn open() -> io::Result<Self> {
         let changes = Socket::for_changes(&GROUPS)?;
-        let mut watch =
-            Self { changes, requests: Requests::open()?, state: State::default(), buffer: vec![0; DATAGRAM] };
+        let abilities = device::ability_changes().ok();
+        let (requests, buffer) = (Requests::open()?, vec![0; DATAGRAM]);
+        let mut watch = Self { changes, abilities, requests, state: State::default(), buffer };
         watch.read_all()?;
         Ok(watch)
     }
@@ -55,14 +58,23 @@ impl Watch {
         &mut self.requests
     }
 
-    /// Readable when something changed.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.changes.fd()
+    /// One of them is readable when something changed.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.changes].into_iter().chain(&self.abilities).map(Socket::fd)
     }
 
     /// Takes in what was reported, and says what it concerns. When reports were lost, everything is
     /// read anew.
     pub(crate) fn update(&mut self, changed: &mut impl FnMut(Change)) -> io::Result<()> {
+        let Self { abilities, buffer, .. } = self;
+        for _ in 0..DATAGRAMS {
+            // Whoever wants to know asks the device: also when reports were lost.
+            match abilities.as_ref().map(|socket| socket.receive(buffer)) {
+                None => break,
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Some(_) => changed(Change::Abilities),
+            }
+        }
         for _ in 0..DATAGRAMS {
             let length = match self.changes.receive(&mut self.buffer) {
                 Ok(length) => length,

@@ -39,6 +39,8 @@ pub(crate) enum Change {
     Routes,
     /// A neighbour on a device.
     Neighbour(u32, IpAddr),
+    /// What some device can do.
+    Abilities,
     /// Possibly all of it.
     Everything,
 }

@@ -28,6 +28,10 @@ mod stack {
     /// Whether checksums may be unfinished.
     pub(super) const DOUBTFUL: i16 = -204;
     pub(super) const SUM: i16 = -208;
+    /// The start of a payload.
+    pub(super) const COOKIE: i16 = -232;
+    /// A block of a payload.
+    pub(super) const TAIL: i16 = -488;
     /// The offset of the payload, while R9 is needed for something else; the length, for R8.
     pub(super) const PAYLOAD: i16 = -216;
     pub(super) const PACKET: i16 = -224;
@@ -35,10 +39,14 @@ mod stack {
 
 const HELPER_REDIRECT: i32 = 23;
 const HELPER_CHECKSUM_DIFFERENCE: i32 = 28;
+const HELPER_LOAD_BYTES: i32 = 189;
 const XDP_DROP: i32 = 1;
 
-/// What one call can sum up is 512 bytes; a frame has less than eight of those.
-const BLOCKS: [i32; 14] = [512, 512, 512, 512, 512, 512, 512, 256, 128, 64, 32, 16, 8, 4];
+/// What one call can sum up, and how many of those a frame has at most.
+const BLOCK: i32 = 512;
+const BLOCKS: usize = 7;
+/// What of the rest the stack has room for at once.
+const TAIL: i32 = 256;
 
 struct Driver<'a> {
     asm: &'a mut Assembler,
@@ -177,13 +185,13 @@ impl Driver<'_> {
         self.asm.jump_if(Reg::R1, When::Equal, decide::UDP, udp);
         self.tcp(length);
         self.size();
-        self.payload();
+        self.payload(length + 32, transport + 20);
         self.finish_checksum(ipv6, transport + 16);
         self.rewrite(ipv6, transport, transport + 16);
         self.asm.place(udp);
         self.udp(length);
         self.size();
-        self.payload();
+        self.payload(length + 8, transport + 8);
         self.finish_checksum(ipv6, transport + 6);
         self.rewrite(ipv6, transport, transport + 6);
     }
@@ -263,8 +271,10 @@ impl Driver<'_> {
         self.asm.jump_if_reg(Reg::R8, When::Above, Reg::R1, slow);
     }
 
-    /// Goes on when the payload does not begin with the cookie.
-    fn payload(&mut self) {
+    /// Goes on when the payload does not begin with the cookie. Most payloads begin `usually` so far behind the
+    /// IP header; others are looked at by a helper, since only root may add what a packet says to a pointer
+    /// into the packet. R2 is the frame before and after, with the headers of `transport` there.
+    fn payload(&mut self, usually: i16, transport: i16) {
         let (slow, clear) = (self.slow, self.asm.label());
         let cookie = svr::COOKIE.len() as i32;
         self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
@@ -274,13 +284,20 @@ impl Driver<'_> {
         self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R9);
         self.asm.alu(Alu::Add, Reg::R1, cookie);
         self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R8, clear);
-        self.asm.alu_reg(Alu::Move, Reg::R4, Reg::R2);
-        self.asm.alu(Alu::Add, Reg::R4, LINK_HEADER);
-        self.asm.alu_reg(Alu::Add, Reg::R4, Reg::R9);
-        self.within(Reg::R4, cookie, slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R4, 0);
+        let (elsewhere, compare) = (self.asm.label(), self.asm.label());
+        self.asm.jump_if(Reg::R9, When::NotEqual, i32::from(usually), elsewhere);
+        self.within(Reg::R2, i32::from(IP + usually) + cookie, slow);
+        self.asm.load(Size::Double, Reg::R4, Reg::R2, IP + usually);
+        self.asm.jump(compare);
+        self.asm.place(elsewhere);
+        self.asm.alu(Alu::Add, Reg::R9, LINK_HEADER);
+        self.asm.load_bytes_at(Reg::R9, stack::COOKIE, cookie, slow);
+        self.asm.alu(Alu::Subtract, Reg::R9, LINK_HEADER);
+        self.frame(i32::from(transport), slow);
+        self.asm.load(Size::Double, Reg::R4, Reg::R10, stack::COOKIE);
+        self.asm.place(compare);
         self.asm.move64(Reg::R3, u64::from_ne_bytes(svr::COOKIE));
-        self.asm.jump_if_reg(Reg::R1, When::Equal, Reg::R3, slow);
+        self.asm.jump_if_reg(Reg::R4, When::Equal, Reg::R3, slow);
         self.asm.place(clear);
     }
 
@@ -338,48 +355,60 @@ impl Driver<'_> {
         self.asm.fold(Reg::R1, Reg::R4);
     }
 
-    /// Adds as many bytes from R9 on as R8 says; both are lost.
+    /// Sums up as many bytes from R9 on as R8 says, which are those at the end of the packet; both are lost.
+    /// What is shorter than a block is copied into one of zeros: a way through the program for each length
+    /// would take the verifier a second.
     fn sum(&mut self) {
         let slow = self.slow;
-        for block in BLOCKS {
+        for _ in 0..BLOCKS {
             let shorter = self.asm.label();
-            self.asm.jump_if(Reg::R8, When::Below, block, shorter);
-            self.within(Reg::R9, block, slow);
-            self.asm.load(Size::Word, Reg::R5, Reg::R10, stack::SUM);
-            self.asm.alu(Alu::Move, Reg::R1, 0);
-            self.asm.alu(Alu::Move, Reg::R2, 0);
+            self.asm.jump_if(Reg::R8, When::Below, BLOCK, shorter);
+            self.within(Reg::R9, BLOCK, slow);
             self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R9);
-            self.asm.alu(Alu::Move, Reg::R4, block);
-            self.asm.call(HELPER_CHECKSUM_DIFFERENCE);
-            self.asm.store(Size::Word, Reg::R10, stack::SUM, Reg::R0);
-            self.asm.alu(Alu::Add, Reg::R9, block);
-            self.asm.alu(Alu::Subtract, Reg::R8, block);
+            self.add(BLOCK);
+            self.asm.alu(Alu::Add, Reg::R9, BLOCK);
+            self.asm.alu(Alu::Subtract, Reg::R8, BLOCK);
             self.asm.place(shorter);
         }
-        let (even, end) = (self.asm.label(), self.asm.label());
-        self.asm.jump_if(Reg::R8, When::Below, 2, even);
-        self.within(Reg::R9, 2, slow);
-        self.asm.load(Size::Half, Reg::R4, Reg::R9, 0);
-        self.add();
-        self.asm.alu(Alu::Add, Reg::R9, 2);
-        self.asm.alu(Alu::Subtract, Reg::R8, 2);
-        self.asm.place(even);
-        self.asm.jump_if(Reg::R8, When::Below, 1, end);
-        self.within(Reg::R9, 1, slow);
-        self.asm.load(Size::Byte, Reg::R4, Reg::R9, 0);
-        if cfg!(target_endian = "big") {
-            self.asm.alu(Alu::ShiftLeft, Reg::R4, 8);
+        for _ in 0..BLOCK / TAIL {
+            let (done, fits) = (self.asm.label(), self.asm.label());
+            self.asm.jump_if(Reg::R8, When::Equal, 0, done);
+            self.asm.alu_reg(Alu::Move, Reg::R9, Reg::R8);
+            self.asm.jump_if(Reg::R9, When::Below, TAIL + 1, fits);
+            self.asm.alu(Alu::Move, Reg::R9, TAIL);
+            self.asm.place(fits);
+            for at in (0..TAIL as i16).step_by(8) {
+                self.asm.store_immediate(Size::Double, Reg::R10, stack::TAIL + at, 0);
+            }
+            self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+            self.asm.load(Size::Double, Reg::R2, Reg::R10, stack::PACKET);
+            self.asm.alu(Alu::Add, Reg::R2, LINK_HEADER);
+            self.asm.alu_reg(Alu::Subtract, Reg::R2, Reg::R8);
+            self.tail();
+            self.asm.alu_reg(Alu::Move, Reg::R4, Reg::R9);
+            self.asm.call(HELPER_LOAD_BYTES);
+            self.asm.jump_if(Reg::R0, When::NotEqual, 0, slow);
+            self.tail();
+            self.add(TAIL);
+            self.asm.alu_reg(Alu::Subtract, Reg::R8, Reg::R9);
+            self.asm.place(done);
         }
-        self.add();
-        self.asm.place(end);
     }
 
-    /// Adds 16 bits in R4.
-    fn add(&mut self) {
-        self.asm.load(Size::Word, Reg::R1, Reg::R10, stack::SUM);
-        self.asm.fold(Reg::R1, Reg::R5);
-        self.asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
-        self.asm.store(Size::Word, Reg::R10, stack::SUM, Reg::R1);
+    /// R3 = the block of zeros.
+    fn tail(&mut self) {
+        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R10);
+        self.asm.alu(Alu::Add, Reg::R3, i32::from(stack::TAIL));
+    }
+
+    /// Adds as many bytes behind R3.
+    fn add(&mut self, bytes: i32) {
+        self.asm.load(Size::Word, Reg::R5, Reg::R10, stack::SUM);
+        self.asm.alu(Alu::Move, Reg::R1, 0);
+        self.asm.alu(Alu::Move, Reg::R2, 0);
+        self.asm.alu(Alu::Move, Reg::R4, bytes);
+        self.asm.call(HELPER_CHECKSUM_DIFFERENCE);
+        self.asm.store(Size::Word, Reg::R10, stack::SUM, Reg::R0);
     }
 
     /// Rewrites the packet whose frame is R2, and sends it.

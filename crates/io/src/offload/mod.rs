@@ -5,7 +5,8 @@
 //! filter of the socket decides (`decide`): what the kernel forwards, the socket does not get, and a
 //! note is left that names the packet; the program at tc (`forward`) rewrites and redirects what it
 //! finds a note about. They cannot disagree about a packet, whatever workers change meanwhile, and
-//! without a worker's socket nothing is forwarded: a router that is gone forwards nothing.
+//! without a worker's socket nothing is forwarded: a router that is gone forwards nothing. Where AF_XDP
+//! reads a device, the program for XDP does all of it at once (`driver`).
 //!
 //! **Order.** A flow takes the kernel's way only while nothing of it is on the worker's. The program
 //! counts each packet of a flow that it leaves to the socket (metadata, a reset, what is too big, …). The

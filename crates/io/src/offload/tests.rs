@@ -330,6 +330,17 @@ fn a_checksum_that_a_sender_left_to_a_device_is_finished() {
     }
 }
 
+#[test]
+fn a_router_with_few_rights_can_load_the_program_again() {
+    if !crate::sys::is_root() {
+        eprintln!("skipped: loading the program needs root");
+        return;
+    }
+    let classifier = Classifier::load(true).unwrap();
+    crate::drop_capabilities(crate::Capability::FOR_PORTS).unwrap();
+    Driver::new(&classifier);
+}
+
 fn pair(protocol: u8) -> (Tuple, Tuple) {
     let end = |text: &str| text.parse::<SocketAddr>().unwrap();
     let forth = tuple(protocol, end("10.1.0.9:4000"), end("10.2.0.9:80"));

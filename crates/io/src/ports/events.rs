@@ -27,18 +27,19 @@ impl Ports {
     pub(super) fn act_on_changes(&mut self, now: Time) {
         let changes = std::mem::take(&mut self.changes);
         let mut released = Released::default();
-        let (mut devices, mut addresses, mut routes) = (false, false, false);
+        let (mut devices, mut addresses, mut routes, mut abilities) = (false, false, false, false);
         for change in &changes {
             match *change {
                 Change::Link(_) => devices = true,
                 Change::Addresses(_) => addresses = true,
                 Change::Routes => routes = true,
+                Change::Abilities => abilities = true,
                 Change::Neighbour(index, address) => {
                     let state = self.watch.state();
                     self.neighbours.reported(state, (index, address), now, &mut released);
                 }
                 Change::Everything => {
-                    (devices, addresses, routes) = (true, true, true);
+                    (devices, addresses, routes, abilities) = (true, true, true, true);
                     self.neighbours.reported_all(self.watch.state(), now, &mut released);
                 }
             }
@@ -46,6 +47,8 @@ impl Ports {
         if devices || addresses {
             self.update_tables();
             self.refresh_ports();
+        }
+        if devices || abilities {
             self.ask_who_takes_frames(now);
         }
         if devices || addresses || routes {

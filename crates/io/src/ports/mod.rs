@@ -152,7 +152,9 @@ impl Ports {
         let waker = Waker::new().context("make an event descriptor")?;
         let watch = Watch::open().context("read the kernel's interfaces over netlink")?;
         poller.add(waker.fd(), TOKEN_WAKER).context("wait for an event descriptor")?;
-        poller.add(watch.fd(), TOKEN_KERNEL).context("wait for netlink")?;
+        for descriptor in watch.descriptors() {
+            poller.add(descriptor, TOKEN_KERNEL).context("wait for netlink")?;
+        }
         shared.links.join(worker, waker.clone());
         let mut ports = Self {
             ports: Vec::new(),

@@ -142,6 +142,8 @@ impl Ports {
                     routes.iter().any(|route| route.target == (index, address))
                 }
                 Change::Link(_) | Change::Addresses(_) | Change::Routes | Change::Everything => true,
+                // Those that it concerns are asked.
+                Change::Abilities => false,
             };
             if changes.iter().any(concerned) && !self.is_as_it_was(now, &routes) {
                 self.lose_offload(now, id);

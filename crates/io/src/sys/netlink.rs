@@ -38,7 +38,16 @@ impl Socket {
 
     /// A socket that is told of changes in `groups` and never waits.
     pub(crate) fn for_changes(groups: &[libc::c_uint]) -> io::Result<Self> {
-        let socket = Self::open(libc::NETLINK_ROUTE, libc::SOCK_NONBLOCK)?;
+        Self::listening(libc::NETLINK_ROUTE, groups)
+    }
+
+    /// The same for generic netlink.
+    pub(crate) fn for_generic_changes(groups: &[libc::c_uint]) -> io::Result<Self> {
+        Self::listening(libc::NETLINK_GENERIC, groups)
+    }
+
+    fn listening(family: libc::c_int, groups: &[libc::c_uint]) -> io::Result<Self> {
+        let socket = Self::open(family, libc::SOCK_NONBLOCK)?;
         // A socket without an address of its own would miss what the kernel reports.
         socket.bind()?;
         for group in groups {

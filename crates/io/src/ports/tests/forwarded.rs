@@ -10,6 +10,8 @@ use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal,
 use super::bench::{Bench, Forwarder, LEFT, RIGHT, across};
 use super::ping;
 use super::xdp::only_before_the_stack;
+use crate::netlink::{Change, Watch, sends_frames};
+use crate::sys::tun::Device;
 use crate::{IoChoice, PortSpec, Ports};
 
 const NAME: OffloadId = OffloadId(1);
@@ -115,6 +117,20 @@ fn a_device_that_takes_no_frames_is_no_way_out_and_is_noticed() {
     bench.output("b", "ethtool -K eth0 gro off");
     forwarder.wait_for("ended", |ports| ports.poll_offload_ended().is_some_and(|(name, _)| name == NAME));
     ping(&bench, "a", "10.77.2.2", "");
+}
+
+#[test]
+fn the_kernel_says_at_once_that_a_device_takes_no_frames_any_more() {
+    let Some(bench) = Bench::raise() else { return };
+    let (mut watch, index) =
+        bench.inside("r", || (Watch::open().unwrap(), Device::index_of("right").unwrap()));
+    for state in ["on", "off", "on", "off"] {
+        bench.output("b", &format!("ethtool -K eth0 gro {state}"));
+        let mut told = false;
+        watch.update(&mut |change| told |= change == Change::Abilities).unwrap();
+        assert!(told, "{state}");
+        assert_eq!(bench.inside("r", move || sends_frames(index)).unwrap(), state == "on");
+    }
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub struct Session {
     /// Where it is forwarded: by a `worker`, or in the `kernel`.
     #[serde(default)]
     pub forwarded_by: String,
+    /// Why not in the kernel, if the kernel was asked to and refused.
+    #[serde(default)]
+    pub kernel_refused: Option<String>,
     /// The service-route it took.
     pub route: Option<String>,
     /// The router it entered the fabric by.

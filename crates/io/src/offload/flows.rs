@@ -77,6 +77,9 @@ pub(crate) struct Flows {
     worker: u32,
     /// Slots that no flow has, and since when.
     free: VecDeque<(u32, u64)>,
+    /// How many of them are not for connections that have carried nothing yet: a flood of those, answered by
+    /// a server, must not keep others out.
+    reserve: usize,
     sessions: HashMap<OffloadId, [Installed; 2]>,
     pending: Vec<Pending>,
     /// Whether the kernel forwards at all.
@@ -89,8 +92,9 @@ impl Flows {
         let worker = u32::from(worker.0).min(WORKERS - 1);
         let room = kernel.as_ref().map_or(0, |kernel| kernel.slots.len() as u32) / u32::from(workers.max(1));
         let free = (worker * room..(worker + 1) * room).map(|slot| (slot, 0)).collect();
+        let reserve = room as usize / 4;
         let (sessions, pending) = (HashMap::new(), Vec::new());
-        let mut flows = Self { kernel, worker, free, sessions, pending, paused: false };
+        let mut flows = Self { kernel, worker, free, reserve, sessions, pending, paused: false };
         flows.beat();
         flows
     }
@@ -125,7 +129,8 @@ impl Flows {
         let now = kernel_time();
         let rested =
             |entry: Option<&(u32, u64)>| entry.is_some_and(|&(_, since)| now - since >= REST || since == 0);
-        if !rested(self.free.front()) || !rested(self.free.get(1)) {
+        let scarce = routes.iter().any(|route| route.flow.fresh) && self.free.len() <= self.reserve;
+        if scarce || !rested(self.free.front()) || !rested(self.free.get(1)) {
             return Err(OffloadRefusal::NoRoom);
         }
         let (Some((first, _)), Some((second, _))) = (self.free.pop_front(), self.free.pop_front()) else {

@@ -482,6 +482,24 @@ fn a_connection_that_was_just_accepted_goes_the_kernels_way_at_once() {
 }
 
 #[test]
+fn connections_that_carried_nothing_leave_room_for_others() {
+    let Some(mut bench) = Bench::new(Way::Stack) else { return };
+    let mut random = Random(0x0ff1_0ad5_eed2);
+    let mut install = |name: u64, fresh: bool| {
+        let mut make = || tuple(6, end(&mut random, true), end(&mut random, true));
+        let (forth, back) = (make(), make());
+        let mut routes = [route(forth, back.reversed()), route(back, forth.reversed())];
+        routes.iter_mut().for_each(|route| route.flow.fresh = fresh);
+        bench.flows.install(OffloadId(name), routes)
+    };
+    let all = u64::from(super::FLOWS) / 2;
+    let installed = (0..all).filter(|&name| install(name, true).is_ok()).count() as u64;
+    assert!(installed > all / 2 && installed <= all * 3 / 4, "{installed} of {all}");
+    let others = (all..all + 100).filter(|&name| install(name, false).is_ok()).count();
+    assert!(others > 90, "{others}: but for a full bucket");
+}
+
+#[test]
 fn a_flood_that_fills_the_socket_is_dropped_until_the_socket_is_read() {
     for way in Way::BOTH {
         let Some(mut bench) = Bench::new(way) else { return };

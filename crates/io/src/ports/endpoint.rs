@@ -24,6 +24,8 @@ use crate::sys::tun::Device;
 
 /// How often a send is tried again when the kernel has no room.
 pub(super) const SEND_RETRIES: u32 = 3;
+/// How many times an interface is read for many packets after there were many.
+const EAGER: u8 = 32;
 /// How many errors of a socket one call to receive gets over.
 const RECEIVE_ERRORS: u32 = 16;
 
@@ -152,8 +154,8 @@ pub(super) struct Port {
     pub(super) taken: u64,
     /// May have packets to receive.
     pub(super) ready: bool,
-    /// Had more than a few when it was read last.
-    eager: bool,
+    /// Had more than a few when it was read so many times less than [`EAGER`] ago.
+    eager: u8,
     /// Beside AF_XDP sockets, the packet socket may have some.
     pub(super) beside: bool,
     /// Of reading AF_XDP sockets.
@@ -178,7 +180,7 @@ impl Port {
             accepted: 0,
             taken: 0,
             ready: false,
-            eager: false,
+            eager: 0,
             beside: false,
             rounds: Rounds::default(),
             up: false,
@@ -211,7 +213,7 @@ impl Port {
                     return received;
                 }
                 // Most of the time few packets wait, and slots that stay empty cost, too.
-                let room = batch.room().min(if self.eager { BATCH } else { FEW });
+                let room = batch.room().min(if self.eager > 0 { BATCH } else { FEW });
                 let first = batch.len();
                 for _ in 0..room {
                     batch.receive();
@@ -220,9 +222,8 @@ impl Port {
                 let (kept, more, taken) =
                     receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
                 self.taken += taken as u64;
-                if taken > 0 {
-                    self.eager = more || taken > FEW;
-                }
+                let many = more || taken > FEW;
+                self.eager = if many { EAGER } else { self.eager.saturating_sub(1) };
                 if !more {
                     // What was taken and could not be counted is gone, too.
                     self.taken = self.taken.max(self.accepted);

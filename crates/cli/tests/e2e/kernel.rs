@@ -52,7 +52,7 @@ fn by_xdp(routers: usize, fabric: Fabric) -> Fabric {
 }
 
 /// A fabric whose payload nobody seals, with the default offloads.
-fn plain(routers: usize) -> Fabric {
+pub fn plain(routers: usize) -> Fabric {
     Fabric::new(routers).config(|authority| {
         let policy = json!({ "name": "default", "encrypt": false, "hmac-mode": "disabled" });
         authority["security"] = json!([policy]);
@@ -61,20 +61,20 @@ fn plain(routers: usize) -> Fabric {
 
 /// Lets sessions stay in the kernel of all routers, or not.
 #[track_caller]
-fn switch(lab: &Lab, state: &str) {
+pub fn switch(lab: &Lab, state: &str) {
     for router in lab.routers() {
         fairway(&["offload", state, "--socket", &lab.socket(&router)]).ok();
     }
 }
 
 /// The sessions of a router to a port that are forwarded by `what`.
-fn forwarded_by(lab: &Lab, router: &str, port: &str, what: &str) -> Vec<Value> {
+pub fn forwarded_by(lab: &Lab, router: &str, port: &str, what: &str) -> Vec<Value> {
     let mut sessions = lab.sessions(router, &["--port", port]);
     sessions.retain(|session| session["forwarded_by"] == what);
     sessions
 }
 
-fn count(lab: &Lab, router: &str, name: &str) -> u64 {
+pub fn count(lab: &Lab, router: &str, name: &str) -> u64 {
     let counters = lab.show(router, &["counters"]);
     let counter = counters.as_array().unwrap().iter().find(|counter| counter["name"] == name);
     counter.and_then(|counter| counter["value"].as_u64()).unwrap_or(0)

@@ -7,6 +7,7 @@
 // Real programs take real time.
 #![allow(clippy::disallowed_methods)]
 
+mod alike;
 mod attacks;
 mod beyond;
 mod breakout;

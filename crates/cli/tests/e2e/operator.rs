@@ -211,28 +211,23 @@ fn a_capture_is_decrypted_by_those_with_the_keys() {
     }
 }
 
+/// Starts a router anew that writes a log of its sessions: the router, and where the log is.
+pub fn log_sessions(lab: &Lab, router: &str) -> (crate::lab::Background, String) {
+    let (config, socket, log) = (lab.path("config.json"), lab.socket(router), lab.path("sessions.log"));
+    lab.end_router(router, "-TERM");
+    let program = env!("CARGO_BIN_EXE_fairway");
+    let named = ["--config", &config, "--name", router, "--socket", &socket, "--session-log", &log];
+    let running = lab.start(router, &[&[program, "router"], &named[..]].concat());
+    assert!(poll(10, || std::fs::exists(&socket).unwrap()), "the router does not start");
+    lab.wait_for_paths(20);
+    (running, log)
+}
+
 /// Each session leaves a line when it begins, and one that says how it ended.
 #[test]
 fn the_session_log_tells_how_sessions_began_and_ended() {
     let Some(lab) = Fabric::new(2).raise("sessionlog") else { return };
-    let (config, socket, log) = (lab.path("config.json"), lab.socket("branch"), lab.path("sessions.log"));
-    lab.end_router("branch", "-TERM");
-    let program = env!("CARGO_BIN_EXE_fairway");
-    let command = [
-        program,
-        "router",
-        "--config",
-        &config,
-        "--name",
-        "branch",
-        "--socket",
-        &socket,
-        "--session-log",
-        &log,
-    ];
-    let router = lab.start("branch", &command);
-    assert!(poll(10, || std::fs::exists(&socket).unwrap()), "the router does not start");
-    lab.wait_for_paths(20);
+    let (router, log) = log_sessions(&lab, "branch");
     let rotated = format!("{log}.1");
     let lines = |file: &str| -> Vec<Value> {
         let text = std::fs::read_to_string(file).unwrap_or_default();

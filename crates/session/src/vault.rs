@@ -123,18 +123,7 @@ impl Protection {
         let value = value(suite, &secret);
         let salt = sender_salt(*salt, now.unix);
         let end = End::new(suite, secret, Direction::Forward, salt, worker, now.mono)?;
-        Ok(Self {
-            suite,
-            value,
-            adaptive,
-            cover: [Cover::at_first(adaptive); 2],
-            decided: [Time::ZERO; 2],
-            opened: Time::ZERO,
-            asked: Time::ZERO,
-            retold: Time::ZERO,
-            not_before: 0,
-            place: Place::End(end),
-        })
+        Ok(Self::new(suite, value, adaptive, Place::End(end)))
     }
 
     /// That of a session that a peer brought and that leaves the fabric here.
@@ -144,18 +133,7 @@ impl Protection {
         let own = sender_salt(random, now.unix);
         let mut end = End::new(suite, secret, Direction::Reverse, own, worker, now.mono)?;
         end.learn(&salt, now.mono)?;
-        Ok(Self {
-            suite,
-            value,
-            adaptive,
-            cover: [Cover::at_first(adaptive); 2],
-            decided: [Time::ZERO; 2],
-            opened: Time::ZERO,
-            asked: Time::ZERO,
-            retold: Time::ZERO,
-            not_before: 0,
-            place: Place::End(end),
-        })
+        Ok(Self::new(suite, value, adaptive, Place::End(end)))
     }
 
     /// That of a session that enters the fabric here, as this router was told after it had lost it.
@@ -171,18 +149,7 @@ impl Protection {
         let value = value(suite, &secret);
         let salt = sender_salt(random, now.unix);
         let end = End::new(suite, secret, Direction::Forward, salt, worker, now.mono)?;
-        Ok(Self {
-            suite,
-            value,
-            adaptive,
-            cover: [Cover::at_first(adaptive); 2],
-            decided: [Time::ZERO; 2],
-            opened: Time::ZERO,
-            asked: Time::ZERO,
-            retold: Time::ZERO,
-            not_before: since,
-            place: Place::End(end),
-        })
+        Ok(Self { not_before: since, ..Self::new(suite, value, adaptive, Place::End(end)) })
     }
 
     /// That of a session that a peer brought and that goes on to another.
@@ -190,6 +157,10 @@ impl Protection {
         let Offer { suite, secret, salt, adaptive } = offer;
         let value = value(suite, &secret);
         let place = Place::Transit([Some(salt), None]);
+        Self::new(suite, value, adaptive, place)
+    }
+
+    fn new(suite: Suite, value: KeyValue, adaptive: bool, place: Place) -> Self {
         Self {
             suite,
             value,

@@ -5,8 +5,9 @@
 
 use fairway_wire::svr;
 
-use super::layout::{LINK_HEADER, context, flag, note, pulse, slot};
-use super::{BEAT_SHIFT, MapFds, SILENT, index};
+use super::layout::{LINK_HEADER, context, flag, note, slot};
+use super::turn::{self, Room};
+use super::{MapFds, index};
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 use crate::steering::key;
 
@@ -30,7 +31,6 @@ const SEGMENTS: i32 = 64;
 pub(super) const WITNESSED: i32 = 0x06 | ACK;
 pub(super) const ACK: i32 = 0x10;
 pub(super) const FIN: i32 = 0x01;
-pub(super) const HELPER_COARSE_TIME: i32 = 160;
 
 pub(super) const TCP: i32 = 6;
 pub(super) const UDP: i32 = 17;
@@ -151,39 +151,9 @@ impl Decision<'_> {
     fn order_and_hop(&mut self, hop_limit: i16) {
         let slow = self.slow;
         self.copy(Size::Word, stack::SEGMENT, stack::INDEX);
-        self.after_the_other();
-        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::WORKER as i16);
-        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
-        self.asm.lookup(self.maps.pulses, stack::INDEX);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, pulse::BEAT as i16);
-        self.asm.store(Size::Double, Reg::R10, stack::TIME, Reg::R1);
-        self.asm.call(HELPER_COARSE_TIME);
-        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::TIME);
-        self.asm.store(Size::Double, Reg::R10, stack::TIME, Reg::R0);
-        self.asm.alu_reg(Alu::Subtract, Reg::R0, Reg::R1);
-        self.asm.alu(Alu::ShiftRight, Reg::R0, BEAT_SHIFT);
-        self.asm.jump_if(Reg::R0, When::NotBelow, SILENT, slow);
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::QUEUED as i16);
-        self.asm.load(Size::Word, Reg::R2, Reg::R7, slot::DONE as i16);
-        self.asm.jump_if_reg(Reg::R1, When::NotEqual, Reg::R2, slow);
+        turn::check(self.asm, self.maps, Room { index: stack::INDEX, time: stack::TIME }, slow);
         self.asm.load(Size::Byte, Reg::R1, Reg::R10, stack::HEADER + hop_limit);
         self.asm.jump_if(Reg::R1, When::Below, 2, slow);
-    }
-
-    /// Goes on if the flow need not wait for the other direction, or does not any more.
-    fn after_the_other(&mut self) {
-        let begun = self.asm.label();
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
-        self.asm.alu(Alu::And, Reg::R1, flag::AWAITS as i32);
-        self.asm.jump_if(Reg::R1, When::Equal, 0, begun);
-        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::OTHER as i16);
-        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
-        self.asm.lookup(self.maps.slots, stack::INDEX);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, self.slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, slot::PACKETS as i16);
-        self.asm.jump_if(Reg::R1, When::Equal, 0, self.slow);
-        self.asm.place(begun);
     }
 
     /// R9 = the offset of the payload.

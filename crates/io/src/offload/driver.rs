@@ -10,8 +10,9 @@
 
 use fairway_wire::svr;
 
-use super::layout::{LINK_HEADER, flag, frame, pulse, slot};
-use super::{BEAT_SHIFT, MapFds, SILENT, decide, forward, index};
+use super::layout::{LINK_HEADER, flag, frame, slot};
+use super::turn::{self, Room};
+use super::{MapFds, decide, forward, index};
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 use crate::steering::key;
 
@@ -177,7 +178,7 @@ impl Driver<'_> {
         self.asm.load(Size::Word, Reg::R1, Reg::R6, frame::IFINDEX);
         self.asm.store(Size::Word, Reg::R10, field(key::TOKEN), Reg::R1);
         self.flow();
-        self.order();
+        turn::check(self.asm, self.maps, Room { index: stack::INDEX, time: stack::TIME }, self.slow);
         self.asm.load(Size::Byte, Reg::R1, Reg::R9, IP + if ipv6 { 7 } else { 8 });
         self.asm.jump_if(Reg::R1, When::Below, 2, self.slow);
         self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R9);
@@ -199,42 +200,6 @@ impl Driver<'_> {
     /// R7 = the slot of the flow.
     fn flow(&mut self) {
         index::find(self.asm, self.maps, stack::KEY, stack::INDEX, self.other);
-    }
-
-    /// Goes on while the worker is at work and nothing of the flow is still with it.
-    fn order(&mut self) {
-        let slow = self.slow;
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::QUEUED as i16);
-        self.asm.load(Size::Word, Reg::R2, Reg::R7, slot::DONE as i16);
-        self.asm.jump_if_reg(Reg::R1, When::NotEqual, Reg::R2, slow);
-        self.after_the_other();
-        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::WORKER as i16);
-        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
-        self.asm.lookup(self.maps.pulses, stack::INDEX);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, pulse::BEAT as i16);
-        self.asm.store(Size::Double, Reg::R10, stack::TIME, Reg::R1);
-        self.asm.call(decide::HELPER_COARSE_TIME);
-        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::TIME);
-        self.asm.store(Size::Double, Reg::R10, stack::TIME, Reg::R0);
-        self.asm.alu_reg(Alu::Subtract, Reg::R0, Reg::R1);
-        self.asm.alu(Alu::ShiftRight, Reg::R0, BEAT_SHIFT);
-        self.asm.jump_if(Reg::R0, When::NotBelow, SILENT, slow);
-    }
-
-    /// Goes on if the flow need not wait for the other direction, or does not any more.
-    fn after_the_other(&mut self) {
-        let begun = self.asm.label();
-        self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
-        self.asm.alu(Alu::And, Reg::R1, flag::AWAITS as i32);
-        self.asm.jump_if(Reg::R1, When::Equal, 0, begun);
-        self.asm.load(Size::Half, Reg::R1, Reg::R7, slot::OTHER as i16);
-        self.asm.store(Size::Word, Reg::R10, stack::INDEX, Reg::R1);
-        self.asm.lookup(self.maps.slots, stack::INDEX);
-        self.asm.jump_if(Reg::R0, When::Equal, 0, self.slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R0, slot::PACKETS as i16);
-        self.asm.jump_if(Reg::R1, When::Equal, 0, self.slow);
-        self.asm.place(begun);
     }
 
     /// R9 = the offset of the payload; the TCP header behind R2 is there.

@@ -27,6 +27,7 @@ mod index;
 mod layout;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::io;
 

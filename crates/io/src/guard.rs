@@ -51,13 +51,14 @@ pub struct Released {
     pub ephemeral_ports: bool,
 }
 
-/// Gives all traffic of this network namespace back to the kernel, after a router ended here.
+/// Gives all traffic of this network namespace back to the kernel, after a router ended here; waits a
+/// moment for one that is just ending.
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] while a router runs: it would answer, and the kernel too. Else what
 /// the kernel refused; what was released before stays released.
 pub fn release() -> io::Result<Released> {
-    let _claim = Claim::take()?;
+    let _claim = Claim::take_soon()?;
     let mut released = Released::default();
     for device in &if_nameindex()? {
         if classifier::release(device.index())? {

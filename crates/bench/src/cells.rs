@@ -63,119 +63,148 @@ const fn goal(against: Against, ratio: f64) -> Goal {
     Goal { against, ratio, allowance: 0.0 }
 }
 
+/// A plain session with the default offloads, beside whoever forwards without a tunnel.
+const PLAIN_CELL: Cell = Cell {
+    name: "",
+    what: "",
+    traffic: Traffic::Stream,
+    offload: true,
+    by_xdp: false,
+    fairway: Contender::FairwayPlain,
+    peers: PLAIN,
+    goals: &[],
+};
+const GCM_CELL: Cell = Cell { fairway: Contender::FairwayGcm, peers: &TUNNELS, ..PLAIN_CELL };
+/// AF_XDP wants devices that keep tags in frames, and so no offloads.
+const XDP_CELL: Cell =
+    Cell { by_xdp: true, fairway: Contender::FairwayXdp, offload: false, peers: BESIDE_XDP, ..PLAIN_CELL };
+
 /// Every cell, in the order in which they are measured.
-pub(crate) fn all() -> Vec<Cell> {
-    let plain = |name, what, traffic, offload, peers, goals| Cell {
-        name,
-        what,
-        traffic,
-        offload,
-        by_xdp: false,
-        fairway: Contender::FairwayPlain,
-        peers,
-        goals,
-    };
-    let gcm = |name, what, traffic, offload, goals| Cell {
-        fairway: Contender::FairwayGcm,
-        ..plain(name, what, traffic, offload, &TUNNELS, goals)
-    };
-    // AF_XDP wants devices that keep tags in frames, and so no offloads.
-    let xdp = |name, what, traffic, fairway, peers, goals| Cell {
-        by_xdp: true,
-        fairway,
-        ..plain(name, what, traffic, false, peers, goals)
-    };
-    vec![
-        plain("plain-tcp-on", "one TCP stream, plain, default offloads", Traffic::Stream, true, PLAIN, {
-            const { &[goal(KERNEL, 1.0)] }
-        }),
-        plain("rtt-plain", "a request and its answer, plain, p50", Traffic::RoundTrips, true, PLAIN, {
-            const { &[Goal { against: NFTABLES, ratio: 1.0, allowance: 10.0 }] }
-        }),
-        plain("connections", "connect, a byte each way, close", Traffic::Connections, true, ALL, {
-            const { &[goal(NFTABLES, 1.0)] }
-        }),
-        gcm("gcm-tcp-on", "one TCP stream, AES-256-GCM, default offloads", Traffic::Stream, true, {
-            const { &[goal(Against::BestTunnel, 8.0)] }
-        }),
-        gcm("gcm-udp1400", "datagrams of 1400 bytes, AES-256-GCM", Traffic::Datagrams(1400), true, {
-            const { &[goal(Against::BestTunnel, 2.0)] }
-        }),
-        gcm("gcm-udp64", "datagrams of 64 bytes, AES-256-GCM", Traffic::Datagrams(64), true, {
-            const { &[goal(Against::BestTunnel, 2.0)] }
-        }),
-        gcm("rtt-gcm", "a request and its answer, AES-256-GCM, p50", Traffic::RoundTrips, true, {
-            const { &[goal(Against::BestTunnel, 1.0)] }
-        }),
-        Cell {
-            fairway: Contender::FairwayCbc,
-            ..gcm("cbc-tcp-on", "one TCP stream, AES-256-CBC with HMAC", Traffic::Stream, true, {
-                const { &[goal(Against::BestTunnel, 4.0)] }
-            })
-        },
-        gcm("gcm-tcp-off", "one TCP stream, AES-256-GCM, without offloads", Traffic::Stream, false, {
-            const { &[goal(Against::BestTunnel, 2.0)] }
-        }),
-        plain("plain-tcp-off", "one TCP stream, plain, without offloads", Traffic::Stream, false, PLAIN, {
-            const { &[goal(KERNEL, 1.1)] }
-        }),
-        xdp(
-            "xdp-tcp-off",
-            "one TCP stream, plain, without offloads, by AF_XDP",
-            Traffic::Stream,
-            Contender::FairwayXdp,
-            BESIDE_XDP,
-            const { &[goal(KERNEL, 1.1)] },
-        ),
-        xdp(
-            "xdp-udp64",
-            "datagrams of 64 bytes, plain, made in the kernel, by AF_XDP",
-            Traffic::Flood(64),
-            Contender::FairwayXdp,
-            BESIDE_XDP,
-            const { &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)] },
-        ),
-        xdp(
-            "xdp-million",
-            "datagrams of 64 bytes over a million sessions at random, by AF_XDP",
-            Traffic::Flood(64),
-            Contender::FairwayXdpMillion,
-            &[Contender::FairwayMillion],
-            const { &[goal(Against::One(Contender::FairwayMillion), 1.0)] },
-        ),
-        // Floods change a setting of the line, so nothing else is measured on it afterwards.
-        plain(
-            "plain-udp64",
-            "datagrams of 64 bytes, plain, made in the kernel",
-            Traffic::Flood(64),
-            true,
-            PLAIN,
-            const { &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)] },
-        ),
-        Cell {
-            fairway: Contender::FairwayMillion,
-            ..plain(
-                "million-sessions",
-                "datagrams of 64 bytes over a million sessions at random",
-                Traffic::Flood(64),
-                true,
-                &[Contender::FairwayTenThousand],
-                const { &[goal(Against::One(Contender::FairwayTenThousand), 0.8)] },
-            )
-        },
-        Cell {
-            fairway: Contender::TwoWorkers,
-            ..plain(
-                "two-workers",
-                "the engine alone on two threads, datagrams of 64 bytes",
-                Traffic::Engine,
-                true,
-                &[Contender::TwoEngines],
-                const { &[goal(Against::One(Contender::TwoEngines), 0.95)] },
-            )
-        },
-    ]
-}
+pub(crate) const EVERY: &[Cell] = &[
+    Cell {
+        name: "plain-tcp-on",
+        what: "one TCP stream, plain, default offloads",
+        traffic: Traffic::Stream,
+        goals: &[goal(KERNEL, 1.0)],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "rtt-plain",
+        what: "a request and its answer, plain, p50",
+        traffic: Traffic::RoundTrips,
+        goals: &[Goal { against: NFTABLES, ratio: 1.0, allowance: 10.0 }],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "connections",
+        what: "connect, a byte each way, close",
+        traffic: Traffic::Connections,
+        peers: ALL,
+        goals: &[goal(NFTABLES, 1.0)],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "gcm-tcp-on",
+        what: "one TCP stream, AES-256-GCM, default offloads",
+        traffic: Traffic::Stream,
+        goals: &[goal(Against::BestTunnel, 8.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "gcm-udp1400",
+        what: "datagrams of 1400 bytes, AES-256-GCM",
+        traffic: Traffic::Datagrams(1400),
+        goals: &[goal(Against::BestTunnel, 2.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "gcm-udp64",
+        what: "datagrams of 64 bytes, AES-256-GCM",
+        traffic: Traffic::Datagrams(64),
+        goals: &[goal(Against::BestTunnel, 2.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "rtt-gcm",
+        what: "a request and its answer, AES-256-GCM, p50",
+        traffic: Traffic::RoundTrips,
+        goals: &[goal(Against::BestTunnel, 1.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "cbc-tcp-on",
+        what: "one TCP stream, AES-256-CBC with HMAC",
+        traffic: Traffic::Stream,
+        fairway: Contender::FairwayCbc,
+        goals: &[goal(Against::BestTunnel, 4.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "gcm-tcp-off",
+        what: "one TCP stream, AES-256-GCM, without offloads",
+        traffic: Traffic::Stream,
+        offload: false,
+        goals: &[goal(Against::BestTunnel, 2.0)],
+        ..GCM_CELL
+    },
+    Cell {
+        name: "plain-tcp-off",
+        what: "one TCP stream, plain, without offloads",
+        traffic: Traffic::Stream,
+        offload: false,
+        goals: &[goal(KERNEL, 1.1)],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "xdp-tcp-off",
+        what: "one TCP stream, plain, without offloads, by AF_XDP",
+        traffic: Traffic::Stream,
+        goals: &[goal(KERNEL, 1.1)],
+        ..XDP_CELL
+    },
+    Cell {
+        name: "xdp-udp64",
+        what: "datagrams of 64 bytes, plain, made in the kernel, by AF_XDP",
+        traffic: Traffic::Flood(64),
+        goals: &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)],
+        ..XDP_CELL
+    },
+    Cell {
+        name: "xdp-million",
+        what: "datagrams of 64 bytes over a million sessions at random, by AF_XDP",
+        traffic: Traffic::Flood(64),
+        fairway: Contender::FairwayXdpMillion,
+        peers: &[Contender::FairwayMillion],
+        goals: &[goal(Against::One(Contender::FairwayMillion), 1.0)],
+        ..XDP_CELL
+    },
+    // Floods change a setting of the line, so nothing else is measured on it afterwards.
+    Cell {
+        name: "plain-udp64",
+        what: "datagrams of 64 bytes, plain, made in the kernel",
+        traffic: Traffic::Flood(64),
+        goals: &[goal(KERNEL, 1.1), goal(NFTABLES, 1.9)],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "million-sessions",
+        what: "datagrams of 64 bytes over a million sessions at random",
+        traffic: Traffic::Flood(64),
+        fairway: Contender::FairwayMillion,
+        peers: &[Contender::FairwayTenThousand],
+        goals: &[goal(Against::One(Contender::FairwayTenThousand), 0.8)],
+        ..PLAIN_CELL
+    },
+    Cell {
+        name: "two-workers",
+        what: "the engine alone on two threads, datagrams of 64 bytes",
+        traffic: Traffic::Engine,
+        fairway: Contender::TwoWorkers,
+        peers: &[Contender::TwoEngines],
+        goals: &[goal(Against::One(Contender::TwoEngines), 0.95)],
+        ..PLAIN_CELL
+    },
+];
 
 impl Cell {
     /// Whether less is better.

@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     let done = match &options.command {
         Some(Command::Load { load }) => load::run(load),
         Some(Command::List) => {
-            cells::all().iter().for_each(|cell| println!("{:<16} {}", cell.name, cell.what));
+            cells::EVERY.iter().for_each(|cell| println!("{:<16} {}", cell.name, cell.what));
             Ok(())
         }
         None => compare(&options),
@@ -143,7 +143,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
 }
 
 fn chosen(only: &[String], quick: bool) -> anyhow::Result<Vec<Cell>> {
-    let all = cells::all();
+    let all = cells::EVERY;
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|cell| cell.name == **name)) {
         let names: Vec<&str> = all.iter().map(|cell| cell.name).collect();
         bail!("there is no cell {unknown}; there are {}", names.join(", "));
@@ -152,7 +152,7 @@ fn chosen(only: &[String], quick: bool) -> anyhow::Result<Vec<Cell>> {
         [] => !(quick && cell.by_xdp),
         _ => only.iter().any(|name| name == cell.name),
     };
-    Ok(all.into_iter().filter(wanted).collect())
+    Ok(all.iter().filter(|cell| wanted(cell)).cloned().collect())
 }
 
 /// From now on, being asked to end sets [`child::STOPPED`], and everything is removed in order.

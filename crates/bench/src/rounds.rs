@@ -217,7 +217,7 @@ mod tests {
     use crate::cells;
 
     fn outcome(name: &str, values: &[(Contender, &[f64])]) -> Outcome {
-        let cell = cells::all().into_iter().find(|cell| cell.name == name).unwrap();
+        let cell = cells::EVERY.iter().find(|cell| cell.name == name).unwrap().clone();
         let sample = |value: &f64| Sample { value: *value, ..Sample::default() };
         let samples = values.iter().map(|(who, values)| (*who, values.iter().map(sample).collect()));
         Outcome { cell, samples: samples.collect(), faults: BTreeMap::new(), changed: BTreeMap::new() }

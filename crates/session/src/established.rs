@@ -2,9 +2,7 @@
 //! TCP, decide about metadata, rewrite, send.
 
 use fairway_crypto::session::Checked;
-use fairway_types::{
-    Checksum, Counter, DropReason, Egress, Gso, GsoKind, Now, Outlet, Protocol, Slot, Verdict,
-};
+use fairway_types::{Counter, DropReason, Egress, Gso, GsoKind, Now, Outlet, Protocol, Slot, Verdict};
 use fairway_wire::ip::Parsed;
 use fairway_wire::svr::{self, Control, HeaderTlvs};
 
@@ -12,7 +10,7 @@ use crate::carry;
 use crate::engine::Engine;
 use crate::fragments::{Fit, Identity, Way};
 use crate::handshake::Attach;
-use crate::headers::{checksum_is_valid, leave_checksum};
+use crate::headers::{check_checksum, leave_checksum};
 use crate::protect::Treatment;
 use crate::session::Side;
 use crate::super_packets::{datagrams, headers_end};
@@ -107,9 +105,8 @@ impl Engine {
             self.send_ttl_expired(now, index, side, packet, parsed, outlet);
             return Err(DropReason::TtlExpired);
         }
-        let intact = packet.checksum != Checksum::Unverified;
-        if treatment == Treatment::Seal && !intact && !checksum_is_valid(packet.packet.bytes(), parsed) {
-            return Err(DropReason::BadChecksum);
+        if treatment == Treatment::Seal {
+            check_checksum(packet, parsed)?;
         }
         let syn = self.witness(now, index, side, packet, parsed)?;
         let cover = match treatment {

@@ -189,8 +189,15 @@ pub(crate) fn complete_partial(bytes: &mut [u8], parsed: &Parsed) {
     write_u16(bytes, offset + field, sum);
 }
 
+/// Refuses a packet whose transport checksum nobody vouches for, and which is wrong.
+#[inline]
+pub(crate) fn check_checksum(packet: &Slot, parsed: &Parsed) -> Result<(), DropReason> {
+    let intact = packet.checksum != Checksum::Unverified || checksum_is_valid(packet.packet.bytes(), parsed);
+    if intact { Ok(()) } else { Err(DropReason::BadChecksum) }
+}
+
 /// Whether the transport checksum is right, or absent by right.
-pub(crate) fn checksum_is_valid(bytes: &[u8], parsed: &Parsed) -> bool {
+fn checksum_is_valid(bytes: &[u8], parsed: &Parsed) -> bool {
     let offset = usize::from(parsed.header_len);
     bytes.get(offset..).is_some_and(|segment| {
         checksum::transport_checksum_is_valid(parsed.source, parsed.destination, parsed.protocol, segment)

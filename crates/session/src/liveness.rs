@@ -2,7 +2,7 @@
 
 use fairway_peering::{Event as PeeringEvent, MAX_MESSAGE_LEN};
 use fairway_types::{
-    Checksum, Counter, DropReason, Egress, Now, Outlet, PathId, PeerId, Protocol, Slot, Tuple, Verdict,
+    Counter, DropReason, Egress, Now, Outlet, PathId, PeerId, Protocol, Slot, Tuple, Verdict,
 };
 use fairway_wire::ip::Parsed;
 use fairway_wire::svr;
@@ -42,11 +42,7 @@ impl Engine {
         if !self.peer_messages.take(now.mono) {
             return Err(DropReason::RateLimited);
         }
-        let intact = packet.checksum != Checksum::Unverified
-            || headers::checksum_is_valid(packet.packet.bytes(), parsed);
-        if !intact {
-            return Err(DropReason::BadChecksum);
-        }
+        headers::check_checksum(packet, parsed)?;
         let range = usize::from(parsed.payload_offset)..parsed.payload_end as usize;
         let payload = packet.packet.bytes_mut().get_mut(range).unwrap_or_default();
         let (local, remote) = (parsed.destination, parsed.source);

@@ -46,9 +46,7 @@ pub(crate) fn open(
         return Err(DropReason::MetadataLength);
     }
     // The tag does not cover the transport header, and stripping computes its checksum anew.
-    if packet.checksum == Checksum::Unverified && !headers::checksum_is_valid(packet.packet.bytes(), parsed) {
-        return Err(DropReason::BadChecksum);
-    }
+    headers::check_checksum(packet, parsed)?;
     let Some((signed, tag)) = payload.split_last_chunk::<{ svr::TAG_LEN }>() else {
         return Err(DropReason::MetadataTruncated);
     };

@@ -210,9 +210,7 @@ impl Echo {
         const IDENTIFIER: usize = 4;
         let wrapped = shape == Shape::Unwrap;
         if wrapped && slot.checksum == Checksum::Unverified {
-            if !headers::checksum_is_valid(slot.packet.bytes(), parsed) {
-                return Err(DropReason::BadChecksum);
-            }
+            headers::check_checksum(slot, parsed)?;
             slot.checksum = Checksum::Valid;
         }
         if !wrapped && slot.checksum == Checksum::Partial {
@@ -261,9 +259,7 @@ fn wrap(slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason
 /// Takes the UDP header off a portless transport.
 fn unwrap(slot: &mut Slot, parsed: &Parsed, to: &FlowKey) -> Result<(), DropReason> {
     // Nothing behind it covers ports and addresses, and often not even the payload.
-    if slot.checksum == Checksum::Unverified && !headers::checksum_is_valid(slot.packet.bytes(), parsed) {
-        return Err(DropReason::BadChecksum);
-    }
+    headers::check_checksum(slot, parsed)?;
     let traffic_class = headers::traffic_class(slot.packet.bytes());
     slot.packet.shrink_front(usize::from(parsed.header_len) + headers::UDP_LEN);
     slot.checksum = Checksum::Unverified;

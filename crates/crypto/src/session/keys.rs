@@ -176,27 +176,27 @@ impl Keys {
     }
 
     /// Begins to seal a piece. Where several are sealed faster than each, all but its counter and padding
-    /// is left to [`together::finish_all`], with what this gives.
+    /// is left to [`together::finish_group`], with what this gives.
     pub(super) fn begin(&self, counter: u64, piece: &mut Sealing<'_>) -> Result<Option<Shared>, CryptoError> {
         let shared = self.shared();
-        match (self, &shared) {
-            (Self::Hmac(_), Some(_)) => write_counter(counter, piece).ok_or(CryptoError)?,
-            (Self::Cbc(cbc), Some(_)) => cbc.begin(counter, piece).ok_or(CryptoError)?,
-            _ => self.seal(counter, piece)?,
+        match &shared {
+            Some(shared) => shared.begin(counter, piece).ok_or(CryptoError)?,
+            None => self.seal(counter, piece)?,
         }
         Ok(shared)
     }
 
     /// Seals pieces whose counters follow one another.
     pub(super) fn seal_all(&self, first: u64, pieces: &mut [Sealing<'_>]) -> Result<(), CryptoError> {
+        let Some(shared) = self.shared() else {
+            return (first..).zip(pieces).try_for_each(|(counter, piece)| self.seal(counter, piece));
+        };
         for (first, group) in (first..).step_by(LANES).zip(pieces.chunks_mut(LANES)) {
-            let mut shared = None;
-            for (counter, piece) in (first..).zip(group.iter_mut()) {
-                shared = self.begin(counter, piece)?;
-            }
-            if let Some(shared) = shared {
-                together::finish_group(&[&shared; LANES][..group.len()], group).ok_or(CryptoError)?;
-            }
+            (first..)
+                .zip(group.iter_mut())
+                .try_for_each(|(counter, piece)| shared.begin(counter, piece))
+                .and_then(|()| together::finish_group(&[&shared; LANES][..group.len()], group))
+                .ok_or(CryptoError)?;
         }
         Ok(())
     }
@@ -296,7 +296,7 @@ impl Drop for Keys {
     }
 }
 
-fn write_counter(counter: u64, piece: &mut Sealing<'_>) -> Option<()> {
+pub(super) fn write_counter(counter: u64, piece: &mut Sealing<'_>) -> Option<()> {
     *piece.block.first_chunk_mut()? = counter.to_be_bytes();
     Some(())
 }

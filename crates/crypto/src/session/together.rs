@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::cbc::{self, Cbc};
-use super::keys::{Sealing, Tag};
+use super::keys::{Sealing, Tag, write_counter};
 use super::sha256::LANES;
 use super::tag::{self, TagKey};
 use crate::hop::CryptoError;
@@ -24,6 +24,14 @@ impl Shared {
         match self {
             Self::Cbc(cbc) => cbc.tag_key(),
             Self::Hmac(key) => key,
+        }
+    }
+
+    /// Writes what [`finish_group`] is to follow: a counter, and padding where there is any.
+    pub(super) fn begin(&self, counter: u64, piece: &mut Sealing<'_>) -> Option<()> {
+        match self {
+            Self::Cbc(cbc) => cbc.begin(counter, piece),
+            Self::Hmac(_) => write_counter(counter, piece),
         }
     }
 }

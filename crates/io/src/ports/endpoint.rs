@@ -411,11 +411,11 @@ fn receive_up_to<const MOST: usize>(
 }
 
 /// One batch from the socket, past the errors that concern single frames; `None` when nothing waits.
-pub(super) fn receive_some(
+pub(super) fn receive_some<const MOST: usize>(
     socket: &Socket,
     slots: &mut [Slot],
-    headers: &mut [Header],
-    arrivals: &mut [Arrival],
+    headers: &mut [Header; MOST],
+    arrivals: &mut [Arrival; MOST],
     statistics: &mut PortStatistics,
 ) -> Option<usize> {
     for _ in 0..RECEIVE_ERRORS {

@@ -251,27 +251,15 @@ impl Socket {
         check(result).map(drop)
     }
 
-    /// Receives up to [`BATCH`] frames, and no more than there are of each: packets into `slots`, what is in
+    /// Receives up to `MOST` frames, and no more than there are slots: packets into `slots`, what is in
     /// front of them into `headers`. Slots keep their length; `arrivals` says how much came. Never waits.
-    pub(crate) fn receive(
+    pub(crate) fn receive<const MOST: usize>(
         &self,
         slots: &mut [Slot],
-        headers: &mut [Header],
-        arrivals: &mut [Arrival],
+        headers: &mut [Header; MOST],
+        arrivals: &mut [Arrival; MOST],
     ) -> io::Result<usize> {
-        match slots.len() {
-            ..=FEW => self.receive_up_to::<FEW>(slots, headers, arrivals),
-            _ => self.receive_up_to::<BATCH>(slots, headers, arrivals),
-        }
-    }
-
-    fn receive_up_to<const MOST: usize>(
-        &self,
-        slots: &mut [Slot],
-        headers: &mut [Header],
-        arrivals: &mut [Arrival],
-    ) -> io::Result<usize> {
-        let count = slots.len().min(MOST).min(headers.len()).min(arrivals.len());
+        let count = slots.len().min(MOST);
         let mut vectors = [[empty_vector(); 2]; MOST];
         let mut messages = [empty_message(); MOST];
         let buffers = slots.iter_mut().zip(headers.iter_mut()).zip(vectors.iter_mut().zip(&mut messages));

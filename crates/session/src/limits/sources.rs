@@ -137,6 +137,16 @@ impl Holding {
 }
 
 impl Account {
+    /// One session with an answer less, on the board, too, if the account is on it.
+    fn unprove(&mut self, board: Option<&Board>) {
+        if self.proven > 0 {
+            self.proven -= 1;
+            if let Some(board) = board {
+                board.remove(&self.source, 1);
+            }
+        }
+    }
+
     fn holding(&self) -> Holding {
         Holding { sessions: self.sessions, half_open: self.half_open, proven: self.proven }
     }
@@ -258,11 +268,8 @@ impl Sources {
         let Some((account, board)) = self.account_mut(source, shared) else { return };
         account.sessions = account.sessions.saturating_sub(1);
         account.half_open = account.half_open.saturating_sub(u32::from(standing.half_open));
-        if standing.proven && account.proven > 0 {
-            account.proven -= 1;
-            if !shared {
-                board.remove(source, 1);
-            }
+        if standing.proven {
+            account.unprove((!shared).then_some(board));
         }
     }
 
@@ -276,11 +283,8 @@ impl Sources {
             if !shared {
                 board.add(source, 1);
             }
-        } else if was.proven && !is.proven && account.proven > 0 {
-            account.proven -= 1;
-            if !shared {
-                board.remove(source, 1);
-            }
+        } else if was.proven && !is.proven {
+            account.unprove((!shared).then_some(board));
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct Instruction {
 }
 /// Numbers of the kernel's helpers (include/uapi/linux/bpf.h).
 const HELPER_MAP_LOOKUP: i32 = 1;
+const HELPER_TAIL_CALL: i32 = 12;
 const HELPER_SKB_LOAD_BYTES: i32 = 26;
 const HELPER_REDIRECT_MAP: i32 = 51;
 const HELPER_XDP_LENGTH: i32 = 188;
@@ -112,9 +113,9 @@ const SOURCE_REGISTER: u8 = 0x08;
 const BYTE_SWAP_TO_BIG_ENDIAN: u8 = 0xdc;
 const PSEUDO_MAP_FD: u8 = 1;
 
-/// What the context of a program stands for.
+/// Where a program runs, and what its context stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Context {
+pub(crate) enum Ground {
     /// A packet of the kernel's network stack (`struct __sk_buff`).
     #[default]
     Stack,
@@ -125,7 +126,7 @@ enum Context {
 /// A program under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
-    context: Context,
+    ground: Ground,
     code: Vec<Instruction>,
     labels: usize,
     placed: HashMap<Label, usize>,
@@ -135,7 +136,12 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// A program for XDP.
     pub(crate) fn for_xdp() -> Self {
-        Self { context: Context::Driver, ..Self::default() }
+        Self { ground: Ground::Driver, ..Self::default() }
+    }
+
+    /// Where the program is to run.
+    pub(crate) const fn ground(&self) -> Ground {
+        self.ground
     }
 
     /// A new label, not placed yet.
@@ -271,9 +277,9 @@ impl Assembler {
     }
 
     const fn load_helper(&self) -> i32 {
-        match self.context {
-            Context::Stack => HELPER_SKB_LOAD_BYTES,
-            Context::Driver => HELPER_XDP_LOAD_BYTES,
+        match self.ground {
+            Ground::Stack => HELPER_SKB_LOAD_BYTES,
+            Ground::Driver => HELPER_XDP_LOAD_BYTES,
         }
     }
 
@@ -291,7 +297,16 @@ impl Assembler {
         self.call(HELPER_REDIRECT_MAP);
     }
 
-    /// The same from the offset in `from`, or on to `otherwise`.
+    /// Goes on in the program that the map has at an index, and does not come back; without one, goes on
+    /// here. Loses R1 to R5.
+    pub(crate) fn tail_call(&mut self, map: i32, index: i32) {
+        self.alu_reg(Alu::Move, Reg::R1, Reg::R6);
+        self.load_map(Reg::R2, map);
+        self.alu(Alu::Move, Reg::R3, index);
+        self.call(HELPER_TAIL_CALL);
+    }
+
+    /// The same as [`Self::load_bytes`] from the offset in `from`, or on to `otherwise`.
     pub(crate) fn load_bytes_at(&mut self, from: Reg, to: i16, length: i32, otherwise: Label) {
         self.alu_reg(Alu::Move, Reg::R2, from);
         self.alu_reg(Alu::Move, Reg::R1, Reg::R6);

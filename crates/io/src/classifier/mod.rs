@@ -54,19 +54,20 @@ mod tests;
 use core::net::IpAddr;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fairway_types::PortRange;
 
 use self::asm::{AssemblyError, Instruction};
-use self::program::{Answer, MapFds, assemble, assemble_redirect, value};
+use self::program::{Answer, MapFds, Serve, assemble, assemble_redirect, assemble_serve, value};
 pub(crate) use self::program::{DEVICE_BYTES, Frames, Redirect};
 pub(crate) use self::rule::BFD_PORT;
 pub use self::rule::{Rule, Tables, classify};
 use crate::error::{Context, OpenError};
 use crate::netlink;
 use crate::offload;
+use crate::steering::Parameters;
 use crate::sys::bpf::{Map, Program, ProgramKind, possible_cpus};
 
 /// How many own addresses the kernel's table holds.
@@ -91,7 +92,49 @@ pub(crate) struct Classifier {
     tagged: Pair,
     cpus: usize,
     attached: Attached,
-    offload: Option<Arc<offload::Kernel>>,
+    service: Option<Service>,
+}
+
+/// What a router that runs does at tc beside keeping the kernel from its packets.
+#[derive(Debug)]
+struct Service {
+    kernel: Arc<offload::Kernel>,
+    /// The program, which is reached by this array alone: the kernel empties it when this process is gone.
+    _programs: Map<4, 4>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "held; only tests run it by hand"))]
+    program: Program,
+}
+
+impl Service {
+    fn open(maps: MapFds, entrance: &Entrance, programs: Map<4, 4>) -> Result<Self, OpenError> {
+        let Entrance { kernel, doors, steering } = entrance;
+        let maps = MapFds { offload: Some(kernel.fds()), ..maps };
+        let serve = Serve { doors: *doors, steering: *steering };
+        let program = load(ProgramKind::SchedCls, "fairway_serve", assemble_serve(maps, serve))?;
+        let value = program.fd().as_raw_fd().to_ne_bytes();
+        programs.insert(&[0; 4], &value).context("enter the program for tc")?;
+        Ok(Self { kernel: Arc::clone(kernel), _programs: programs, program })
+    }
+}
+
+/// What packets go through to their workers, and what flows are kept in that the kernel forwards.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    pub(crate) kernel: Arc<offload::Kernel>,
+    /// See [`Serve::doors`].
+    pub(crate) doors: i32,
+    /// For several workers.
+    pub(crate) steering: Option<Parameters>,
+}
+
+#[cfg(test)]
+impl Classifier {
+    /// That of a router whose doors nobody has made.
+    pub(crate) fn serving(kernel: &Arc<offload::Kernel>, steering: Option<Parameters>) -> Self {
+        let doors = Map::<4, 4>::array("fw_test", 8).unwrap();
+        let entrance = Entrance { kernel: Arc::clone(kernel), doors: doors.fd(), steering };
+        Self::load(Some(&entrance)).unwrap()
+    }
 }
 
 /// The two forms of one program.
@@ -181,37 +224,31 @@ pub(crate) fn release(ifindex: u32) -> io::Result<bool> {
 }
 
 impl Classifier {
-    /// Loads the programs with empty tables. If asked to, and if this kernel can, they forward flows by
-    /// themselves.
-    pub(crate) fn load(offload: bool) -> Result<Self, OpenError> {
-        if offload {
-            let kernel = offload::Kernel::new().context("create the maps of flows");
-            match kernel.and_then(|kernel| Self::load_with(Some(Arc::new(kernel)))) {
-                Ok(classifier) => return Ok(classifier),
-                Err(error) => {
-                    tracing::warn!(%error, "this kernel cannot forward sessions by itself; workers do")
-                }
-            }
-        }
-        Self::load_with(None)
-    }
-
-    fn load_with(offload: Option<Arc<offload::Kernel>>) -> Result<Self, OpenError> {
-        let local = Map::hash("fw_local", LOCAL_ENTRIES).context("create the classifier's maps")?;
-        let peers = Map::hash("fw_peers", PEER_ENTRIES).context("create the classifier's maps")?;
-        let counters =
-            Map::per_cpu_array("fw_rules", Rule::ALL.len() as u32).context("create the classifier's maps")?;
-        let tags = Map::hash("fw_tags", TAG_ENTRIES).context("create the classifier's maps")?;
-        let host_ports =
-            Map::hash("fw_host_ports", HOST_PORT_ENTRIES).context("create the classifier's maps")?;
-        let offload_fds = offload.as_ref().map(|kernel| kernel.fds());
-        let maps = MapFds { offload: offload_fds, ..map_fds(&local, &peers, &counters, &tags, &host_ports) };
+    /// Loads the programs with empty tables. With an entrance, packets of untagged frames come by it, and
+    /// flows can be left to the kernel.
+    pub(crate) fn load(entrance: Option<&Entrance>) -> Result<Self, OpenError> {
+        const MAPS: &str = "create the classifier's maps";
+        let local = Map::hash("fw_local", LOCAL_ENTRIES).context(MAPS)?;
+        let peers = Map::hash("fw_peers", PEER_ENTRIES).context(MAPS)?;
+        let counters = Map::per_cpu_array("fw_rules", Rule::ALL.len() as u32).context(MAPS)?;
+        let tags = Map::hash("fw_tags", TAG_ENTRIES).context(MAPS)?;
+        let host_ports = Map::hash("fw_host_ports", HOST_PORT_ENTRIES).context(MAPS)?;
+        let maps = map_fds(&local, &peers, &counters, &tags, &host_ports);
+        let programs = match entrance {
+            Some(_) => Some(Map::programs("fw_programs", 1).context(MAPS)?),
+            None => None,
+        };
         let pair = |frames| -> Result<Pair, OpenError> {
-            let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop)?;
+            let unless = programs.as_ref().filter(|_| frames == Frames::Untagged).map(Map::fd);
+            let tc = load_program(ProgramKind::SchedCls, maps, frames, Answer::Drop { unless })?;
             let filter = load_program(ProgramKind::SocketFilter, maps, frames, Answer::Accept)?;
             Ok(Pair { tc, filter })
         };
         let (untagged, tagged) = (pair(Frames::Untagged)?, pair(Frames::Tagged)?);
+        let service = match (entrance, programs) {
+            (Some(entrance), Some(programs)) => Some(Service::open(maps, entrance, programs)?),
+            _ => None,
+        };
         let (tables, attached, cpus) = (Mutex::default(), Attached::default(), possible_cpus());
         Ok(Self {
             tables,
@@ -224,13 +261,13 @@ impl Classifier {
             tagged,
             cpus,
             attached,
-            offload,
+            service,
         })
     }
 
     /// What flows that the kernel forwards are kept in, if it does.
     pub(crate) fn offload(&self) -> Option<Arc<offload::Kernel>> {
-        self.offload.clone()
+        self.service.as_ref().map(|service| Arc::clone(&service.kernel))
     }
 
     const fn pair(&self, frames: Frames) -> &Pair {
@@ -333,7 +370,7 @@ impl Classifier {
     /// with the flows that are the kernel's to forward.
     pub(crate) fn redirect(&self, redirect: Redirect, forwards: bool) -> Result<Program, OpenError> {
         let Self { local, peers, counters, tags, host_ports, .. } = self;
-        let offload = self.offload.as_ref().filter(|_| forwards).map(|kernel| kernel.fds());
+        let offload = self.service.as_ref().filter(|_| forwards).map(|service| service.kernel.fds());
         let maps = MapFds { offload, ..map_fds(local, peers, counters, tags, host_ports) };
         load(ProgramKind::Xdp, "fairway_xdp", assemble_redirect(maps, redirect))
     }
@@ -344,20 +381,10 @@ impl Classifier {
         self.untagged.tc.fd()
     }
 
-    /// The program for packet sockets in a form that sees frames from the link header on in test runs,
-    /// as it does on sockets.
+    /// The program that serves workers, to be run by hand.
     #[cfg(test)]
-    pub(crate) fn filter_in_test(&self) -> Program {
-        let Self { local, peers, counters, tags, host_ports, .. } = self;
-        let offload = self.offload.as_ref().map(|kernel| kernel.fds());
-        let maps = MapFds { offload, ..map_fds(local, peers, counters, tags, host_ports) };
-        load_program(ProgramKind::SchedCls, maps, Frames::Untagged, Answer::Accept).unwrap()
-    }
-
-    /// The program for tc, to be run by hand.
-    #[cfg(test)]
-    pub(crate) fn tc_program(&self) -> &Program {
-        &self.untagged.tc
+    pub(crate) fn serving_program(&self) -> Option<&Program> {
+        self.service.as_ref().map(|service| &service.program)
     }
 
     /// The program for packet sockets, to be run by hand.

@@ -4,8 +4,10 @@
 //! the protocol. Everything is read with `bpf_skb_load_bytes`, which both program types have, or with
 //! `bpf_xdp_load_bytes`.
 
+mod serve;
 mod xdp;
 
+pub(crate) use self::serve::{Serve, assemble_serve};
 pub(crate) use self::xdp::{DEVICE_BYTES, Redirect, assemble_redirect};
 use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
@@ -14,11 +16,14 @@ use crate::offload;
 /// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
 mod context {
     pub(super) const PACKET_TYPE: i16 = 4;
+    pub(super) const MARK: i16 = 8;
     pub(super) const PROTOCOL: i16 = 16;
     pub(super) const VLAN_PRESENT: i16 = 20;
     pub(super) const VLAN_TCI: i16 = 24;
     pub(super) const VLAN_PROTOCOL: i16 = 28;
     pub(super) const IFINDEX: i16 = 40;
+    pub(super) const DATA: i16 = 76;
+    pub(super) const DATA_END: i16 = 80;
 }
 
 /// Places on the stack, relative to R10.
@@ -69,8 +74,9 @@ pub(crate) enum Frames {
 /// What a program answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// For tc: drop what is Fairway's, pass the rest to the next program; counts.
-    Drop,
+    /// For tc: drop what is Fairway's, pass the rest to the next program; counts. `unless` there is a
+    /// program in this array, which then does all of it.
+    Drop { unless: Option<i32> },
     /// For packet sockets: all of what is Fairway's, nothing of the rest.
     Accept,
     /// For tests: the number of the rule.
@@ -116,11 +122,11 @@ pub(crate) fn assemble(
     let (fragment, pass) = (asm.label(), asm.label());
     let mut builder = Builder { asm, maps, frames, rules, fragment, pass };
     builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    if let Answer::Drop { unless: Some(programs) } = answer {
+        builder.asm.tail_call(programs, 0);
+    }
     match frames {
-        Frames::Untagged => {
-            builder.offload(answer);
-            builder.untagged_link_layer();
-        }
+        Frames::Untagged => builder.untagged_link_layer(),
         Frames::Tagged => builder.tagged_link_layer(),
     }
     builder.asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
@@ -143,19 +149,6 @@ const LINK_HEADER: i32 = 14;
 impl Builder {
     fn rule(&self, rule: Rule) -> Label {
         self.rules[rule as usize]
-    }
-
-    /// What the kernel forwards by itself goes no further.
-    fn offload(&mut self, answer: Answer) {
-        let Some(maps) = self.maps.offload else { return };
-        let other = self.asm.label();
-        match answer {
-            Answer::Drop => offload::forward(&mut self.asm, maps, other),
-            Answer::Accept => offload::decide(&mut self.asm, maps, other),
-            #[cfg(test)]
-            Answer::Rule => {}
-        }
-        self.asm.place(other);
     }
 
     fn untagged_link_layer(&mut self) {
@@ -503,7 +496,7 @@ impl Builder {
         }
         self.asm.place(end);
         let (taken, kernel) = match answer {
-            Answer::Drop => {
+            Answer::Drop { .. } => {
                 self.count();
                 // Perhaps it is an answer to a ping of the host's own, which nothing tells apart. What
                 // nobody waits for, the kernel forgets.

@@ -216,7 +216,7 @@ fn the_program_in_the_kernel_decides_as_the_reference_does() {
         return;
     }
     let tables = tables();
-    let classifier = Classifier::load(true).unwrap();
+    let classifier = Classifier::load(None).unwrap();
     classifier.update(&tables).unwrap();
     let fds = MapFds {
         offload: None,
@@ -264,7 +264,7 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
     }
     let tables = tables();
     // With flows that the kernel forwards, of which there are none.
-    let classifier = Classifier::load(true).unwrap();
+    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new().unwrap()), None);
     classifier.update(&tables).unwrap();
     let device = Map::<4, DEVICE_BYTES>::array("fw_test", 1).unwrap();
     // Devices in the place of sockets: the answer is the same, and the loopback device is always there.
@@ -315,12 +315,50 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
 }
 
 #[test]
+fn a_router_serves_what_the_reference_takes_by_the_doors_of_its_workers() {
+    if !crate::sys::is_root() {
+        eprintln!("skipped: loading the classifier needs root");
+        return;
+    }
+    const NEXT: u32 = u32::MAX;
+    const REDIRECT: u32 = 7;
+    let tables = tables();
+    let exceptions = crate::steering::Exceptions::new(3, 10).unwrap();
+    let tokens = Map::<4, 4>::hash("fw_test", 8).unwrap();
+    let steering = Some(exceptions.parameters_of_all(tokens.fd()));
+    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new().unwrap()), steering);
+    classifier.update(&tables).unwrap();
+    let serve = classifier.serving_program().unwrap();
+    let (mut random, corpus) = (Random(0x5e_7fe), corpus());
+    let mut decided = std::collections::HashMap::<Rule, u64>::new();
+    for round in 0..20_000 {
+        let mut frame = corpus[round % corpus.len()].1.clone();
+        if round >= corpus.len() {
+            mutate(&mut random, &mut frame);
+        }
+        let Ok((answer, out, _)) = serve.run_whole(&frame, &[]) else { continue };
+        let rule = classify(&frame, &tables);
+        *decided.entry(rule).or_default() += 1;
+        if rule.is_taken() && rule != Rule::NatEcho {
+            // The number of the loopback device.
+            assert_eq!((answer, &out[..4]), (REDIRECT, &1u32.to_ne_bytes()[..]), "round {round}: {rule:?}");
+            assert_eq!(out[4..], frame[4..], "round {round}: {rule:?}");
+        } else {
+            assert_eq!((answer, out), (NEXT, frame), "round {round}: {rule:?}");
+        }
+    }
+    for (rule, count) in classifier.counts().unwrap() {
+        assert_eq!(count, decided.get(&rule).copied().unwrap_or(0), "{rule:?}");
+    }
+}
+
+#[test]
 fn frames_for_others_are_the_kernels() {
     if !crate::sys::is_root() {
         eprintln!("skipped: loading the classifier needs root");
         return;
     }
-    let classifier = Classifier::load(true).unwrap();
+    let classifier = Classifier::load(None).unwrap();
     let (_, mut frame) = corpus_v4().swap_remove(0);
     for (octet, owner) in [(0x00, 2), (0x02, u32::MAX), (0x01, u32::MAX), (0xff, u32::MAX)] {
         frame[0] = octet;
@@ -336,7 +374,7 @@ fn tables_change_by_their_difference() {
         eprintln!("skipped: loading the classifier needs root");
         return;
     }
-    let classifier = Classifier::load(true).unwrap();
+    let classifier = Classifier::load(None).unwrap();
     let frame = ethernet(0x0800, &ipv4(v4(7), v4(1), 6, 0, &ports(1, 80)));
     let taken = |classifier: &Classifier| classifier.untagged.tc.run(&frame).unwrap() == 2;
     assert!(taken(&classifier), "not an own address");

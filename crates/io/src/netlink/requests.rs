@@ -10,6 +10,7 @@ use crate::sys::netlink::{DATAGRAM, Socket};
 
 /// `TC_H_CLSACT`, the parent of filters at ingress below it, and the priority of ours.
 const CLSACT: u32 = 0xffff_fff1;
+const ROOT: u32 = 0xffff_ffff;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS: u32 = 0xffff_fff2;
 const PRIORITY: u32 = 0xfa1;
@@ -104,6 +105,15 @@ impl Requests {
             request.nested(libc::IFLA_AF_SPEC, |families| {
                 families.nested(libc::AF_INET6 as u16, |ipv6| ipv6.attribute(ADDR_GEN_MODE, &[NONE]))
             })
+        })
+    }
+
+    /// Has a device send at once, on the processor of whoever sends, without a queue.
+    pub(crate) fn send_at_once(&mut self, index: u32) -> io::Result<()> {
+        const KIND: u16 = 1; // TCA_KIND
+        let header = tc_header(index, 0, ROOT, 0);
+        self.request(kind::NEW_QDISC, flag::CREATE | flag::REPLACE, &header, |request| {
+            request.attribute(KIND, b"noqueue\0")
         })
     }
 

@@ -59,21 +59,6 @@ pub(super) mod flag {
     pub(in crate::offload) const AWAITS: u32 = 16;
 }
 
-/// What the filter has found out about a packet, for the program at tc that sees it next.
-pub(super) mod note {
-    pub(in crate::offload) const SIZE: usize = 24;
-    /// Names the packet; it is in the packet's control block, too.
-    pub(in crate::offload) const TOKEN: i16 = 0;
-    /// 1 until it is read.
-    pub(in crate::offload) const FRESH: i16 = 4;
-    pub(in crate::offload) const SLOT: i16 = 8;
-    /// The packet's length, and where its payload begins, both from the IP header on.
-    pub(in crate::offload) const LENGTH: i16 = 12;
-    pub(in crate::offload) const PAYLOAD: i16 = 14;
-    /// The kernel's clock.
-    pub(in crate::offload) const TIME: i16 = 16;
-}
-
 /// A worker: one clock.
 pub(super) mod pulse {
     pub(in crate::offload) const SIZE: usize = 64;
@@ -85,10 +70,10 @@ pub(super) mod pulse {
 pub(super) mod context {
     pub(in crate::offload) const LENGTH: i16 = 0;
     pub(in crate::offload) const PACKET_TYPE: i16 = 4;
-    pub(in crate::offload) const PROTOCOL: i16 = 16;
+    pub(in crate::offload) const MARK: i16 = 8;
     pub(in crate::offload) const VLAN_PRESENT: i16 = 20;
+    pub(in crate::offload) const INGRESS: i16 = 36;
     pub(in crate::offload) const IFINDEX: i16 = 40;
-    pub(in crate::offload) const CONTROL_BLOCK: i16 = 48;
     pub(in crate::offload) const DATA: i16 = 76;
     pub(in crate::offload) const DATA_END: i16 = 80;
     pub(in crate::offload) const SEGMENTS: i16 = 164;

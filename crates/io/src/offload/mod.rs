@@ -1,43 +1,40 @@
 //! Flows that the kernel forwards by itself: established plain sessions, whose packets need nothing but
 //! another address and port.
 //!
-//! A packet socket sees a frame before tc does, on the same CPU and with nothing in between. So the
-//! filter of the socket decides (`decide`): what the kernel forwards, the socket does not get, and a
-//! note is left that names the packet; the program at tc (`forward`) rewrites and redirects what it
-//! finds a note about. They cannot disagree about a packet, whatever workers change meanwhile, and
-//! without a worker's socket nothing is forwarded: a router that is gone forwards nothing. Where AF_XDP
-//! reads a device, the program for XDP does all of it at once (`driver`).
+//! The program at tc, or where AF_XDP reads a device that for XDP, is the first to see a packet. It looks the
+//! flow up, decides (`decide`), rewrites the packet and redirects it (`rewrite`). What is a worker's it gives to
+//! that worker: to an AF_XDP socket, or through a door (`door`), a device of Fairway's own with the worker's
+//! packet socket on it. Nobody else sees what is forwarded.
 //!
 //! **Order.** A flow takes the kernel's way only while nothing of it is on the worker's. The program
-//! counts each packet of a flow that it leaves to the socket (metadata, a reset, what is too big, …). The
-//! worker reads that count, then reads its socket until it is empty and sends what came; then whatever
+//! counts each packet of a flow that it leaves to the socket (metadata, a reset, what is too big, …), when the
+//! socket has it. The worker reads that count, then reads its socket until it is empty and sends what came; then whatever
 //! had been counted is gone, lost packets included, and the worker says so. As long as the two counts
 //! differ, everything of the flow goes to the worker. A new flow begins so.
 //!
 //! **Policy.** Whoever changes what may be forwarded ends flows first. A worker's heart has to beat:
 //! when it has not for three seconds, or when a capture wants to see packets, the program leaves all
-//! its flows to its sockets. Programs and maps go with the process that made them, or with those that
-//! replace them.
+//! its flows to its sockets. The program at tc comes to this part through an array of programs, which the
+//! kernel empties when the process that made it is gone: a router that was killed forwards nothing.
 
 mod decide;
-mod driver;
+mod door;
+mod finish;
 mod flows;
-mod forward;
 mod index;
 mod layout;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 use std::io;
 
-pub(crate) use self::decide::decide;
-pub(crate) use self::driver::{begin, count_left, forward_frame};
+pub(crate) use self::decide::{begin, count_left, forward, left};
+pub(crate) use self::door::GIVEN;
 pub(crate) use self::flows::{Flows, Route};
-pub(crate) use self::forward::forward;
 use self::index::Index;
-use self::layout::{note, pulse, slot};
-use crate::sys::bpf::Map;
+use self::layout::{pulse, slot};
 use crate::sys::shared::SharedArray;
 
 /// How many flows there may be, two for each session: 14 MiB with the index. Their numbers fit 16 bits.
@@ -56,7 +53,6 @@ pub(crate) struct MapFds {
     pub(crate) seed: u64,
     pub(crate) slots: i32,
     pub(crate) pulses: i32,
-    pub(crate) notes: i32,
 }
 
 /// What the programs and all workers share.
@@ -65,7 +61,6 @@ pub(crate) struct Kernel {
     index: Index,
     slots: SharedArray<{ slot::SIZE }>,
     pulses: SharedArray<{ pulse::SIZE }>,
-    notes: Map<4, { note::SIZE }>,
 }
 
 impl Kernel {
@@ -75,13 +70,12 @@ impl Kernel {
             index: Index::new()?,
             slots: SharedArray::new("fw_slots", FLOWS)?,
             pulses: SharedArray::new("fw_pulses", WORKERS)?,
-            notes: Map::per_cpu_array("fw_notes", 1)?,
         })
     }
 
     /// The descriptors for programs.
     pub(crate) fn fds(&self) -> MapFds {
         let (index, seed) = self.index.parameters();
-        MapFds { index, seed, slots: self.slots.fd(), pulses: self.pulses.fd(), notes: self.notes.fd() }
+        MapFds { index, seed, slots: self.slots.fd(), pulses: self.pulses.fd() }
     }
 }

@@ -10,7 +10,7 @@ use fairway_wire::checksum::{Delta, sum};
 use fairway_wire::{checksum, svr};
 
 use super::layout::{context, slot};
-use super::{Flows, Kernel, Route};
+use super::{Flows, GIVEN, Kernel, Route};
 use crate::classifier::{Classifier, DEVICE_BYTES, Redirect};
 use crate::random::Random;
 use crate::sys::bpf::{Map, Program};
@@ -24,7 +24,7 @@ const NAME: OffloadId = OffloadId(1);
 /// What forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The filter of packet sockets and tc.
+    /// The program at tc, and the filter of a door.
     Stack,
     /// XDP.
     Driver,
@@ -38,7 +38,9 @@ impl Way {
 struct Bench {
     way: Way,
     classifier: Classifier,
+    /// That of the door.
     filter: Program,
+    given: SharedArray<8>,
     driver: Driver,
     kernel: Arc<Kernel>,
     flows: Flows,
@@ -84,14 +86,13 @@ impl Bench {
             eprintln!("skipped: loading the program needs root");
             return None;
         }
-        // Notes are kept for each CPU.
-        crate::sys::stay_on_this_cpu().unwrap();
-        let classifier = Classifier::load(true).unwrap();
-        let kernel = classifier.offload().expect("this kernel can forward flows");
+        let kernel = Arc::new(Kernel::new().unwrap());
         let flows = Flows::new(Some(kernel.clone()), WorkerId(0), 1);
-        let filter = classifier.filter_in_test();
+        let given = SharedArray::new("fw_test", GIVEN).unwrap();
+        let filter = kernel.door_filter(given.fd(), 0).unwrap();
+        let classifier = Classifier::serving(&kernel, None);
         let driver = Driver::new(&classifier);
-        Some(Self { way, classifier, filter, driver, kernel, flows })
+        Some(Self { way, classifier, filter, given, driver, kernel, flows })
     }
 
     fn install(&mut self, forth: Tuple, back: Tuple) {
@@ -114,8 +115,8 @@ impl Bench {
         (answer == REDIRECT).then_some(out)
     }
 
-    /// Lets the filter see a frame, and then the program at tc, or that for XDP: whether a socket gets it,
-    /// what tc says, and the frame as it was left.
+    /// Lets the program at tc see a frame, and then the door, or that for XDP: whether a socket gets it,
+    /// what was answered, and the frame as it was left.
     fn offer(&self, frame: &[u8], segment: u32) -> (bool, u32, Vec<u8>) {
         if self.way == Way::Driver {
             let before = self.driver.given();
@@ -132,12 +133,18 @@ impl Bench {
         let mut given = [0u8; 192]; // `struct __sk_buff`
         given[context::IFINDEX as usize..][..4].copy_from_slice(&LOOPBACK.to_ne_bytes());
         given[context::SEGMENT_SIZE as usize..][..4].copy_from_slice(&segment.to_ne_bytes());
-        let (accepted, _, left) = self.filter.run_whole(frame, &given).unwrap();
-        let mut next = given;
-        let block = context::CONTROL_BLOCK as usize..context::CONTROL_BLOCK as usize + 4;
-        next[block.clone()].copy_from_slice(&left[block]);
-        let (answer, out, _) = self.classifier.tc_program().run_whole(frame, &next).unwrap();
-        (accepted != 0, answer, out)
+        let serve = self.classifier.serving_program().unwrap();
+        let (answer, out, left) = serve.run_whole(frame, &given).unwrap();
+        if answer != REDIRECT || out.get(..4) != Some(&LOOPBACK.to_ne_bytes()) {
+            return (false, answer, out);
+        }
+        let before = self.given.double(0, 0).load(Relaxed);
+        let mut given = [0u8; 192];
+        let mark = context::MARK as usize..context::MARK as usize + 4;
+        given[mark.clone()].copy_from_slice(&left[mark]);
+        let (let_in, ..) = self.filter.run_whole(&out, &given).unwrap();
+        assert_eq!((let_in, self.given.double(0, 0).load(Relaxed)), (0, before + 1));
+        (true, DROP, out)
     }
 }
 
@@ -336,7 +343,7 @@ fn a_router_with_few_rights_can_load_the_program_again() {
         eprintln!("skipped: loading the program needs root");
         return;
     }
-    let classifier = Classifier::load(true).unwrap();
+    let classifier = Classifier::serving(&Arc::new(Kernel::new().unwrap()), None);
     crate::drop_capabilities(crate::Capability::FOR_PORTS).unwrap();
     Driver::new(&classifier);
 }
@@ -546,7 +553,6 @@ fn without_a_heartbeat_everything_is_the_workers() {
         let late = crate::sys::shared::kernel_time() - 4_000_000_000;
         bench.kernel.pulses.double(0, super::layout::pulse::BEAT).store(late, Relaxed);
         assert!(bench.pass(&packet, 0).is_none());
-        // A note is read once.
         assert_eq!(bench.kernel.slots.word(0, slot::QUEUED).load(Relaxed), 2);
     }
 }
@@ -571,10 +577,11 @@ fn measure() {
     let segment = frame(&tcp, 255, ACK, &[7; 1440]);
     let left = unfinished(&segment, &tcp);
     bench.driver.know(true);
-    let (filter, driver) = (&bench.filter, &bench.driver.program);
+    let (serve, driver) = (bench.classifier.serving_program().unwrap(), &bench.driver.program);
     let cases = [
-        ("filter, 64 bytes", filter, &packet),
-        ("filter, another flow", filter, &miss),
+        ("tc, 64 bytes", serve, &packet),
+        ("tc, 1440 bytes", serve, &segment),
+        ("tc, another flow", serve, &miss),
         ("XDP, another flow", driver, &miss),
         ("XDP, 64 bytes", driver, &packet),
         ("XDP, 1440 bytes", driver, &segment),

@@ -4,30 +4,26 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use fairway_types::packet::TAILROOM;
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, DropReason, IpNet, Slot};
 
 use super::BESIDE;
 use super::group::Group;
+use super::intake::{Intake, finish_frame, receive_packets};
 use super::rounds::Rounds;
 use super::tagged::Trunk;
 use super::tap::Tap;
 use super::xdp::Xdp;
 use crate::capture::Direction;
-use crate::frame::{ETHERNET, VNET, ip_length, read_vnet};
+use crate::frame::{ETHERNET, VNET};
 use crate::netlink::Place;
 use crate::spec::{IoMethod, PortSpec, PortStatistics};
-use crate::sys::packet::{Arrival, BATCH, FEW, HEADER, Header, Outgoing, Socket};
+use crate::sys::packet::{Arrival, HEADER, Header, Outgoing, Socket};
 use crate::sys::poll::Poller;
 use crate::sys::tun::Device;
 
 /// How often a send is tried again when the kernel has no room.
 pub(super) const SEND_RETRIES: u32 = 3;
-/// How many times an interface is read for many packets after there were many.
-const EAGER: u8 = 32;
-/// How many errors of a socket one call to receive gets over.
-const RECEIVE_ERRORS: u32 = 16;
 
 /// What an interface is attached to; all workers share it.
 #[derive(Debug)]
@@ -42,6 +38,7 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// What frames are sent by.
     fn socket(&self) -> Option<&Socket> {
         match self {
             Self::Ethernet(group, worker) => group.seat(*worker),
@@ -56,7 +53,8 @@ impl Link {
             Self::Ethernet(group, worker) => {
                 let beside = if group.xdp().is_some() { BESIDE } else { 0 };
                 let xdp = group.xdp().into_iter().flat_map(|xdp| xdp.descriptors(*worker));
-                let socket = group.seat(*worker).map(|socket| (socket.fd(), beside));
+                let socket = group.seat(*worker).filter(|_| !group.by_door());
+                let socket = socket.map(|socket| (socket.fd(), beside));
                 xdp.map(|fd| (fd, 0)).chain(socket).collect()
             }
             // It is waited for once, whatever shares it.
@@ -101,7 +99,19 @@ pub(super) struct Endpoint {
     pub(super) index: u32,
     pub(super) token: u64,
     pub(super) link: Link,
+    pub(super) by_door: ByDoor,
     poller: Poller,
+}
+
+/// What the door of this worker was given for a device.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ByDoor {
+    /// What had been counted before this worker attached to it.
+    pub(super) before: u64,
+    /// Frames that were read.
+    pub(super) taken: u64,
+    /// Frames that found no room.
+    pub(super) lost: u64,
 }
 
 impl Endpoint {
@@ -111,13 +121,15 @@ impl Endpoint {
         for (descriptor, which) in link.descriptors().into_iter().filter(|_| reads) {
             poller.add(descriptor, token | which)?;
         }
-        Ok(Self { device: index, index, token, link, poller: poller.clone() })
+        let by_door = ByDoor::default();
+        Ok(Self { device: index, index, token, link, by_door, poller: poller.clone() })
     }
 
     /// A tag on a trunk, whose own link has the number `index`.
     pub(super) fn tagged(index: u32, trunk: Arc<Trunk>, tag: u16, poller: &Poller) -> Self {
         let (device, token) = (trunk.device, trunk.token);
-        Self { device, index, token, link: Link::Tagged(trunk, tag), poller: poller.clone() }
+        let (link, by_door) = (Link::Tagged(trunk, tag), ByDoor::default());
+        Self { device, index, token, link, by_door, poller: poller.clone() }
     }
 
     /// The tag that is read and written here.
@@ -149,13 +161,10 @@ pub(super) struct Port {
     pub(super) spec: PortSpec,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) statistics: PortStatistics,
-    /// Frames that were put into its packet socket, as far as is known, and those taken out of it.
-    pub(super) accepted: u64,
-    pub(super) taken: u64,
+    /// Its own packet socket, if frames come by one.
+    intake: Intake,
     /// May have packets to receive.
     pub(super) ready: bool,
-    /// Had more than a few when it was read so many times less than [`EAGER`] ago.
-    eager: u8,
     /// Beside AF_XDP sockets, the packet socket may have some.
     pub(super) beside: bool,
     /// Of reading AF_XDP sockets.
@@ -177,10 +186,8 @@ impl Port {
             spec,
             endpoint: None,
             statistics: PortStatistics::default(),
-            accepted: 0,
-            taken: 0,
+            intake: Intake::default(),
             ready: false,
-            eager: 0,
             beside: false,
             rounds: Rounds::default(),
             up: false,
@@ -196,46 +203,40 @@ impl Port {
         (self.spec.kind, self.spec.vlan) == (other.kind, other.vlan) && self.spec.device == other.device
     }
 
-    /// Receives into the free slots of `batch`, and returns how many packets came.
+    /// Receives into the free slots of `batch` what comes by no door, and returns how many packets came.
     pub(super) fn receive(&mut self, batch: &mut Batch, tap: &mut Tap) -> usize {
-        let Some(endpoint) = &self.endpoint else {
+        let Self { endpoint, spec, statistics, intake, .. } = self;
+        let Some(endpoint) = endpoint else {
             self.ready = false;
             return 0;
         };
         match &endpoint.link {
             Link::Ethernet(group, worker) => {
-                let Some(socket) = group.seat(*worker) else { return 0 };
-                let xdp =
-                    group.xdp().map(|xdp| xdp.receive(*worker, batch, &self.spec, &mut self.statistics, tap));
+                let xdp = group.xdp().map(|xdp| xdp.receive(*worker, batch, spec, statistics, tap));
                 let (received, waiting) = xdp.unwrap_or((0, false));
-                if group.xdp().is_some() && !self.beside {
+                let beside = group.xdp().is_none() || self.beside;
+                let Some(socket) = group.seat(*worker).filter(|_| beside && !group.by_door()) else {
                     self.ready = waiting;
                     return received;
-                }
-                // Most of the time few packets wait, and slots that stay empty cost, too.
-                let room = batch.room().min(if self.eager > 0 { BATCH } else { FEW });
-                let first = batch.len();
-                for _ in 0..room {
-                    batch.receive();
-                }
-                let slots = batch.received_mut().get_mut(first..).unwrap_or_default();
-                let (kept, more, taken) =
-                    receive_frames(socket, slots, &self.spec, &mut self.statistics, tap);
-                self.taken += taken as u64;
-                let many = more || taken > FEW;
-                self.eager = if many { EAGER } else { self.eager.saturating_sub(1) };
-                if !more {
-                    // What was taken and could not be counted is gone, too.
-                    self.taken = self.taken.max(self.accepted);
-                }
-                (kept..room).for_each(|_| batch.unreceive());
+                };
+                let mut unusable = 0;
+                let (kept, more) = intake.read(socket, batch, &mut unusable, |slot, header, arrival| {
+                    take(slot, header, arrival, spec, statistics, tap)
+                });
+                statistics.rx_unusable += unusable;
                 self.ready = more || waiting;
                 self.beside = more;
                 received + kept
             }
             Link::Host(device) => {
-                let first = batch.len();
-                self.ready = receive_packets(device, batch, &self.spec, &mut self.statistics, tap);
+                let (first, mut unusable) = (batch.len(), 0);
+                self.ready = receive_packets(device, batch, &mut unusable, |slot| {
+                    slot.interface = spec.id;
+                    statistics.rx_packets += 1;
+                    statistics.rx_bytes += slot.packet.len() as u64;
+                    tap.record(spec.id, Direction::Inbound, &[], slot.packet.bytes(), slot.gso);
+                });
+                statistics.rx_unusable += unusable;
                 batch.len() - first
             }
             // A trunk is read for all its interfaces: [`super::Ports::receive_tagged`].
@@ -243,27 +244,61 @@ impl Port {
         }
     }
 
+    /// Takes a frame that came by the door, and says whether it is of use.
+    pub(super) fn take_from_door(
+        &mut self,
+        slot: &mut Slot,
+        header: &mut Header,
+        arrival: Arrival,
+        tap: &mut Tap,
+    ) -> bool {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.by_door.taken += 1;
+        }
+        // It stood there before.
+        if let Some(address) = header.get_mut(VNET..VNET + 6) {
+            address.copy_from_slice(&self.mac);
+        }
+        take(slot, header, arrival, &self.spec, &mut self.statistics, tap)
+    }
+
+    /// The device whose frames come by a door, those apart that come by AF_XDP.
+    pub(super) fn at_door(&self) -> Option<u32> {
+        match self.endpoint.as_ref()? {
+            Endpoint { device, link: Link::Ethernet(group, _), .. } if group.by_door() => Some(*device),
+            _ => None,
+        }
+    }
+
+    /// Whether frames come by AF_XDP.
+    pub(super) fn has_xdp(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.link.xdp().is_some())
+    }
+
     /// What is about to be read is to be told from what comes later: returns what [`Self::end_round`] will
-    /// have reached when all of it has been read.
-    pub(super) fn begin_round(&mut self) -> u64 {
+    /// have reached when all of it has been read. `door` is what it may come by beside.
+    pub(super) fn begin_round(&mut self, door: &Intake) -> u64 {
+        let beside = if self.at_door().is_some() { door.accepted } else { self.intake.accepted };
         match self.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp()) {
             Some((xdp, worker)) => {
                 // What XDP has passed on may be in the packet socket.
                 self.beside = true;
-                self.rounds.begin(xdp, worker, self.accepted)
+                self.rounds.begin(xdp, worker, beside)
             }
-            None => self.accepted,
+            None => beside,
         }
     }
 
     /// How far reading has come, and whether nothing at all was left.
-    pub(super) fn end_round(&mut self) -> (u64, bool) {
+    pub(super) fn end_round(&mut self, door: &Intake) -> (u64, bool) {
+        let (taken, waits) =
+            if self.at_door().is_some() { (door.taken, true) } else { (self.intake.taken, self.beside) };
         match self.endpoint.as_ref().and_then(|endpoint| endpoint.link.xdp()) {
             Some((xdp, worker)) => {
-                let beside = if self.beside { self.taken } else { u64::MAX };
+                let beside = if waits { taken } else { u64::MAX };
                 (self.rounds.end(xdp, worker, beside, !self.ready), false)
             }
-            None => (self.taken, !self.ready),
+            None => (taken, !self.ready),
         }
     }
 
@@ -307,13 +342,32 @@ impl Port {
         if let Some((xdp, worker)) = link.xdp() {
             self.statistics.rx_overruns += xdp.overruns(worker);
         }
-        if let Some(socket) = link.socket() {
+        if let Some(socket) = link.socket().filter(|_| self.at_door().is_none()) {
             // Of a trunk, the first to ask is told: whose tag a lost frame had, nobody knows.
-            let (accepted, lost) = socket.arrivals().unwrap_or_default();
-            self.accepted += u64::from(accepted);
-            self.statistics.rx_overruns += u64::from(lost);
+            self.statistics.rx_overruns += self.intake.count(socket);
         }
     }
+}
+
+/// Completes a frame that came for an interface, counts and shows it; says whether it is of use.
+fn take(
+    slot: &mut Slot,
+    header: &Header,
+    arrival: Arrival,
+    spec: &PortSpec,
+    statistics: &mut PortStatistics,
+    tap: &mut Tap,
+) -> bool {
+    if finish_frame(slot, header, arrival).is_none() {
+        statistics.rx_unusable += 1;
+        return false;
+    }
+    slot.interface = spec.id;
+    statistics.rx_packets += 1;
+    statistics.rx_bytes += slot.packet.len() as u64;
+    let link_header = header.get(VNET..).unwrap_or_default();
+    tap.record(spec.id, Direction::Inbound, link_header, slot.packet.bytes(), slot.gso);
+    true
 }
 
 /// Sends frames over a packet socket in order, and calls `failed` for each that can't be sent.
@@ -357,125 +411,6 @@ pub(super) fn send_failure(error: &io::Error) -> DropReason {
         }
         _ => DropReason::SendFailed,
     }
-}
-
-/// Receives into `slots`; usable packets come first. Returns how many those are, whether more may wait, and
-/// how many frames there were in all.
-fn receive_frames(
-    socket: &Socket,
-    slots: &mut [Slot],
-    spec: &PortSpec,
-    statistics: &mut PortStatistics,
-    tap: &mut Tap,
-) -> (usize, bool, usize) {
-    if slots.is_empty() {
-        return (0, true, 0);
-    }
-    match slots.len() {
-        ..=FEW => receive_up_to::<FEW>(socket, slots, spec, statistics, tap),
-        _ => receive_up_to::<BATCH>(socket, slots, spec, statistics, tap),
-    }
-}
-
-fn receive_up_to<const MOST: usize>(
-    socket: &Socket,
-    slots: &mut [Slot],
-    spec: &PortSpec,
-    statistics: &mut PortStatistics,
-    tap: &mut Tap,
-) -> (usize, bool, usize) {
-    let mut headers = [[0; HEADER]; MOST];
-    let mut arrivals = [Arrival::default(); MOST];
-    let count = match receive_some(socket, slots, &mut headers, &mut arrivals, statistics) {
-        Some(count) => count,
-        None => return (0, false, 0),
-    };
-    let more = count == slots.len().min(MOST);
-    let mut kept = 0;
-    for (at, (header, arrival)) in headers.iter().zip(&arrivals).take(count).enumerate() {
-        let Some(slot) = slots.get_mut(at) else { break };
-        if finish_frame(slot, header, *arrival).is_none() {
-            statistics.rx_unusable += 1;
-            slot.packet.clear();
-            continue;
-        }
-        slot.interface = spec.id;
-        statistics.rx_packets += 1;
-        statistics.rx_bytes += slot.packet.len() as u64;
-        let link_header = header.get(VNET..).unwrap_or_default();
-        tap.record(spec.id, Direction::Inbound, link_header, slot.packet.bytes(), slot.gso);
-        slots.swap(kept, at);
-        kept += 1;
-    }
-    (kept, more, count)
-}
-
-/// One batch from the socket, past the errors that concern single frames; `None` when nothing waits.
-pub(super) fn receive_some<const MOST: usize>(
-    socket: &Socket,
-    slots: &mut [Slot],
-    headers: &mut [Header; MOST],
-    arrivals: &mut [Arrival; MOST],
-    statistics: &mut PortStatistics,
-) -> Option<usize> {
-    for _ in 0..RECEIVE_ERRORS {
-        match socket.receive(slots, headers, arrivals) {
-            Ok(0) => return None,
-            Ok(count) => return Some(count),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => return None,
-                // A frame whose offloads have no vnet header is lost.
-                Some(libc::EINVAL) => statistics.rx_unusable += 1,
-                // The device went down; the socket remembers that once. EINTR is nothing.
-                _ => {}
-            },
-        }
-    }
-    None
-}
-
-/// Completes a slot that a frame was received into; `None` when it can't be used.
-pub(super) fn finish_frame(slot: &mut Slot, header: &Header, arrival: Arrival) -> Option<()> {
-    let length = arrival.length.checked_sub(HEADER).filter(|_| !arrival.truncated)?;
-    let (checksum, gso) = read_vnet(header.first_chunk::<VNET>()?).ok()?;
-    slot.packet.set_len(length);
-    slot.checksum = checksum;
-    slot.gso = gso;
-    if let (None, Some(real)) = (gso, ip_length(slot.packet.bytes())) {
-        slot.packet.truncate(real);
-    }
-    Some(())
-}
-
-/// Receives from a TUN until it is empty or the batch is full; says whether more may wait.
-fn receive_packets(
-    device: &Device,
-    batch: &mut Batch,
-    spec: &PortSpec,
-    statistics: &mut PortStatistics,
-    tap: &mut Tap,
-) -> bool {
-    for _ in 0..BATCH {
-        let Some(slot) = batch.receive() else { return true };
-        let mut header = [0; VNET];
-        let spare = slot.packet.spare_mut();
-        let room = spare.len().saturating_sub(TAILROOM);
-        let received = device.receive(&mut header, spare.get_mut(..room).unwrap_or_default());
-        let (Ok(length), Ok((checksum, gso))) = (&received, read_vnet(&header)) else {
-            batch.unreceive();
-            if received.is_ok() {
-                statistics.rx_unusable += 1;
-                continue;
-            }
-            return false;
-        };
-        slot.packet.set_len(length.saturating_sub(VNET));
-        (slot.checksum, slot.gso, slot.interface) = (checksum, gso, spec.id);
-        statistics.rx_packets += 1;
-        statistics.rx_bytes += slot.packet.len() as u64;
-        tap.record(spec.id, Direction::Inbound, &[], slot.packet.bytes(), slot.gso);
-    }
-    true
 }
 
 const _: () = assert!(HEADER == VNET + ETHERNET);

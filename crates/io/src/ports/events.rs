@@ -71,7 +71,7 @@ impl Ports {
             return;
         }
         self.next_housekeeping = now + HOUSEKEEPING;
-        self.ports.iter_mut().for_each(Port::count_overruns);
+        self.count_overruns();
         self.ask_who_takes_frames(now);
         self.keep_offloads(now);
         // A device that could not be attached to is tried again.

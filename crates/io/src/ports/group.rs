@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use fairway_types::steering::{CLASSES, WorkerId};
 
+use super::door::Doors;
 use super::tagged::Links;
 use super::xdp::{self, Wanted, Xdp};
 use crate::classifier::{Attachment, Classifier, Frames};
@@ -22,12 +23,14 @@ use crate::netlink;
 use crate::spec::PortSpec;
 use crate::steering::{Exceptions, Steering, TAG_SHIFT, Token};
 use crate::sys::packet::Socket;
-use crate::sys::tun::Device;
+use crate::sys::tun::{self, Device};
 
 /// What is one for all workers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) classifier: Classifier,
+    /// By which untagged frames come, if this kernel has what that needs.
+    doors: Option<Doors>,
     workers: u8,
     /// Only several workers have any.
     exceptions: Option<Arc<Exceptions>>,
@@ -61,9 +64,21 @@ impl Shared {
             1 => None,
             _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
         };
-        let classifier = Classifier::load(offload)?;
+        let (classifier, doors) = match offload.then(|| with_doors(workers, exceptions.as_deref())) {
+            Some(Ok((classifier, doors))) => (classifier, Some(doors)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the kernel does not forward sessions by itself here; workers do");
+                (Classifier::load(None)?, None)
+            }
+            None => (Classifier::load(None)?, None),
+        };
         let links = Links::new(workers);
-        Ok(Self { classifier, workers, exceptions, registry: Mutex::default(), links, _claim: claim })
+        Ok(Self { classifier, doors, workers, exceptions, registry: Mutex::default(), links, _claim: claim })
+    }
+
+    /// By which packets come to workers, if they do.
+    pub(super) fn doors(&self) -> Option<&Doors> {
+        self.doors.as_ref()
     }
 
     /// How many workers there are.
@@ -139,14 +154,21 @@ impl Shared {
             self.classifier.attach(index, frames).on(&spec.name, "attach the classifier to the device")?;
         let filter = self.classifier.filter(frames);
         let tags = frames == Frames::Tagged;
-        let sockets = match &self.exceptions {
-            None => vec![Socket::open(index, filter, tags).on(&spec.name, OPEN)?],
-            Some(exceptions) => {
+        let doors = self.doors.as_ref().filter(|_| !tags);
+        let sockets = match (doors, &self.exceptions) {
+            (Some(doors), _) => {
+                doors.know(index, token).on(&spec.name, "say what stands for the device")?;
+                let sockets = (0..self.workers).map(|_| Socket::for_sending(index));
+                sockets.collect::<io::Result<_>>().on(&spec.name, OPEN)?
+            }
+            (None, None) => vec![Socket::open(index, filter, tags).on(&spec.name, OPEN)?],
+            (None, Some(exceptions)) => {
                 let program = exceptions.program(token, tags)?;
                 Socket::open_group(index, filter, program.fd(), self.workers, tags).on(&spec.name, OPEN)?
             }
         };
-        Ok(Group { index, xdp: None, attachment: Some(attachment), sockets, stays: AtomicBool::new(false) })
+        let (by_door, stays) = (doors.is_some(), AtomicBool::new(false));
+        Ok(Group { index, xdp: None, attachment: Some(attachment), sockets, by_door, stays })
     }
 
     /// Lets other workers send to a TUN device.
@@ -172,13 +194,26 @@ pub(super) struct Group {
     // Dropped before the sockets: the kernel has the traffic again before they close.
     attachment: Option<Attachment>,
     sockets: Vec<Socket>,
+    /// Whether frames come by a door. The sockets only send, then.
+    by_door: bool,
     stays: AtomicBool,
+}
+
+fn with_doors(workers: u8, exceptions: Option<&Exceptions>) -> Result<(Classifier, Doors), OpenError> {
+    let doors = Doors::open(workers, tun::open)?;
+    let classifier = Classifier::load(Some(&doors.entrance(exceptions)))?;
+    Ok((classifier, doors))
 }
 
 impl Group {
     /// The socket of a worker.
     pub(super) fn seat(&self, worker: WorkerId) -> Option<&Socket> {
         self.sockets.get(worker.index())
+    }
+
+    /// Whether frames come by a door, and not to the sockets.
+    pub(super) const fn by_door(&self) -> bool {
+        self.by_door
     }
 
     /// The AF_XDP sockets, if there are any.

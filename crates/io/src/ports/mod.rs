@@ -7,9 +7,11 @@
 //! classifier go with it, and when a device of the same name appears, both are made again. The state
 //! of devices, addresses, routes and neighbours is a live copy of the kernel's.
 
+mod door;
 mod endpoint;
 mod events;
 mod group;
+mod intake;
 mod offload;
 mod open;
 mod rounds;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, InterfaceId, IpNet, Now, OffloadId, OffloadReport, Time};
 
+use self::door::Doorway;
 use self::endpoint::{Link, Port};
 use self::group::Shared;
 use self::tagged::Trunks;
@@ -51,7 +54,8 @@ use crate::sys::tun;
 /// What the poller reports that is no interface.
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_KERNEL: u64 = 1;
-const FIRST_TOKEN: u64 = 2;
+const TOKEN_DOOR: u64 = 2;
+const FIRST_TOKEN: u64 = 4;
 /// Tokens of interfaces are even; with this they stand for the packet socket beside AF_XDP sockets.
 const BESIDE: u64 = 1;
 const NEXT_TOKEN: u64 = 2;
@@ -81,6 +85,7 @@ pub struct Ports {
     changes: Vec<Change>,
     next_token: u64,
     next_turn: usize,
+    doorway: Doorway,
     next_housekeeping: Time,
     /// What the kernel forwards by itself.
     flows: Flows,
@@ -155,6 +160,9 @@ impl Ports {
         for descriptor in watch.descriptors() {
             poller.add(descriptor, TOKEN_KERNEL).context("wait for netlink")?;
         }
+        if let Some(socket) = shared.doors().and_then(|doors| doors.seat(worker)) {
+            poller.add(socket.fd(), TOKEN_DOOR).context("wait for packets")?;
+        }
         shared.links.join(worker, waker.clone());
         let mut ports = Self {
             ports: Vec::new(),
@@ -179,6 +187,7 @@ impl Ports {
             changes: Vec::new(),
             next_token: FIRST_TOKEN,
             next_turn: 0,
+            doorway: Doorway::default(),
             next_housekeeping: Time::ZERO,
         };
         ports.apply(specs, peers)?;
@@ -243,9 +252,9 @@ impl Ports {
     /// # Errors
     /// Those of epoll.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
-        let Self { ports, poller, waker, flows, .. } = self;
+        let Self { ports, poller, waker, flows, doorway, .. } = self;
         flows.beat();
-        let waiting = ports.iter().any(|port| port.ready);
+        let waiting = doorway.ready || ports.iter().any(|port| port.ready);
         let mut ready = Ready { packets: waiting, ..Ready::default() };
         poller.wait(if waiting { Some(Duration::ZERO) } else { timeout }, |token| match token {
             TOKEN_WAKER => {
@@ -253,6 +262,10 @@ impl Ports {
                 ready.woken = true;
             }
             TOKEN_KERNEL => ready.events = true,
+            TOKEN_DOOR => {
+                doorway.ready = true;
+                ready.packets = true;
+            }
             _ => {
                 let has =
                     |port: &&mut Port| port.endpoint.as_ref().is_some_and(|e| e.token == token & !BESIDE);
@@ -267,12 +280,11 @@ impl Ports {
         Ok(ready)
     }
 
-    /// Receives packets into the free slots of `batch`, and returns how many. Interfaces take turns.
+    /// Receives packets into the free slots of `batch`, and returns how many. The door and interfaces with
+    /// sockets of their own take turns.
     pub fn receive(&mut self, batch: &mut Batch) -> usize {
-        let count = self.ports.len();
-        if count == 0 {
-            return 0;
-        }
+        // The last place is that of the door.
+        let count = self.ports.len() + 1;
         self.tap.begin();
         let start = self.next_turn % count;
         self.next_turn = start + 1;
@@ -281,24 +293,24 @@ impl Ports {
             if batch.room() == 0 {
                 break;
             }
-            match self.ports.get_mut(at).filter(|port| port.ready) {
+            match self.ports.get_mut(at) {
+                None => received += self.receive_by_door(batch),
+                Some(port) if !port.ready => {}
                 Some(port) if port.tag().is_some() => received += self.receive_tagged(at, batch),
                 Some(port) => {
                     let interface = port.spec.id;
                     let pending = self.flows.is_pending(interface);
                     if pending {
                         self.flows.before_read(interface);
-                        port.count_overruns();
-                        let mark = port.begin_round();
-                        self.flows.mark(interface, mark, port.statistics.rx_overruns);
+                        self.begin_round(at);
                     }
+                    let Some(port) = self.ports.get_mut(at) else { continue };
                     received += port.receive(batch, &mut self.tap);
                     if pending {
-                        let (taken, empty) = port.end_round();
+                        let (taken, empty) = port.end_round(&self.doorway.intake);
                         self.flows.after_read(interface, taken, empty);
                     }
                 }
-                None => {}
             }
         }
         if batch.is_empty() {
@@ -354,7 +366,7 @@ impl Ports {
     /// specifications.
     #[must_use]
     pub fn status(&mut self) -> Vec<PortStatus> {
-        self.ports.iter_mut().for_each(Port::count_overruns);
+        self.count_overruns();
         self.account_all();
         let status = |port: &Port| PortStatus {
             id: port.spec.id,

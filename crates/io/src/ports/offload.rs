@@ -209,10 +209,22 @@ impl Ports {
         if !self.flows.has_pending() {
             return;
         }
-        let Self { ports, flows, .. } = self;
+        let Self { ports, flows, doorway, .. } = self;
+        doorway.ready = true;
         for port in ports.iter_mut().filter(|port| flows.is_pending(port.spec.id)) {
-            port.ready |= port.endpoint.is_some();
+            port.ready |= port.endpoint.is_some() && (port.at_door().is_none() || port.has_xdp());
         }
+    }
+
+    /// The interface at `at` is about to be read, for flows that wait.
+    pub(super) fn begin_round(&mut self, at: usize) {
+        self.look_at_door();
+        let Self { ports, flows, doorway, .. } = self;
+        let Some(port) = ports.get_mut(at) else { return };
+        port.count_overruns();
+        let mark = port.begin_round(&doorway.intake);
+        let overruns = port.statistics.rx_overruns + doorway.intake.lost;
+        flows.mark(port.spec.id, mark, overruns);
     }
 
     /// Everything that was received has been sent.

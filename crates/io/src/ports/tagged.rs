@@ -19,8 +19,9 @@ use fairway_wire::ndp;
 use fairway_wire::{arp, checksum, protocol};
 use tracing::info;
 
-use super::endpoint::{Endpoint, Link, Port, finish_frame, receive_some};
+use super::endpoint::{Endpoint, Link, Port};
 use super::group::Group;
+use super::intake::{finish_frame, receive_some};
 use super::tap::Tap;
 use super::{NEXT_TOKEN, Ports};
 use crate::capture::Direction;
@@ -253,7 +254,7 @@ impl Ports {
         let mut headers = [[0; HEADER]; BATCH];
         let mut arrivals = [Arrival::default(); BATCH];
         let received = trunk.socket().and_then(|socket| {
-            receive_some(socket, slots, &mut headers, &mut arrivals, &mut port.statistics)
+            receive_some(socket, slots, &mut headers, &mut arrivals, &mut port.statistics.rx_unusable)
         });
         let count = received.unwrap_or(0);
         port.ready = count > 0 && count == slots.len();

@@ -34,7 +34,7 @@ use fairway_types::steering::WorkerId;
 use fairway_types::{InterfaceId, Tuple};
 
 use self::program::assemble;
-pub(crate) use self::program::{Parameters, STACK_BYTES, inline};
+pub(crate) use self::program::{Parameters, STACK_BYTES, TokenOf, inline};
 pub use self::reference::{tuple_of, worker_of};
 use crate::classifier;
 use crate::error::{Context, OpenError};
@@ -97,7 +97,14 @@ impl Exceptions {
 
     /// What a program for the device and tag behind a token, or for all `tags` of the device, is made of.
     pub(crate) fn parameters(&self, token: Token, tags: bool) -> Parameters {
+        let token = TokenOf::Device(token);
         Parameters { exceptions: self.map.fd(), token, tags, workers: self.workers }
+    }
+
+    /// The same for a program for all devices, whose tokens are in a map.
+    pub(crate) fn parameters_of_all(&self, tokens: i32) -> Parameters {
+        let token = TokenOf::Map(tokens);
+        Parameters { exceptions: self.map.fd(), token, tags: false, workers: self.workers }
     }
 
     fn place(&self, key: &[u8; key::SIZE], worker: WorkerId) -> Result<(), SteeringError> {

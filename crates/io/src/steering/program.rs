@@ -43,11 +43,20 @@ pub(crate) struct Parameters {
     /// The descriptor of the map of exceptions.
     pub(crate) exceptions: i32,
     /// What stands for the device in keys.
-    pub(crate) token: u32,
+    pub(crate) token: TokenOf,
     /// Whether the tag of each frame is to be added to it.
     pub(crate) tags: bool,
     /// How many workers there are.
     pub(crate) workers: u8,
+}
+
+/// Where a program has the token of its device from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TokenOf {
+    /// It is made for one device.
+    Device(u32),
+    /// It is one for all, and finds them in this map, by the devices' numbers.
+    Map(i32),
 }
 
 /// Which end of a header becomes which end of the key.
@@ -125,17 +134,34 @@ impl Builder {
 
     fn begin(&mut self) {
         self.asm.store_immediate(Size::Word, Reg::R10, PROTOCOL, 0);
-        let token = self.parameters.token as i32;
-        if self.parameters.tags {
-            const VLAN_TCI: i16 = 24; // in `struct __sk_buff`
-            self.asm.load(Size::Word, Reg::R1, Reg::R6, VLAN_TCI);
-            self.asm.alu(Alu::And, Reg::R1, 0xfff);
-            self.asm.alu(Alu::ShiftLeft, Reg::R1, TAG_SHIFT as i32);
-            self.asm.alu(Alu::Add, Reg::R1, token);
-            self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
-        } else {
-            self.asm.store_immediate(Size::Word, Reg::R10, TOKEN, token);
+        match self.parameters.token {
+            TokenOf::Device(token) if self.parameters.tags => {
+                const VLAN_TCI: i16 = 24; // in `struct __sk_buff`
+                self.asm.load(Size::Word, Reg::R1, Reg::R6, VLAN_TCI);
+                self.asm.alu(Alu::And, Reg::R1, 0xfff);
+                self.asm.alu(Alu::ShiftLeft, Reg::R1, TAG_SHIFT as i32);
+                self.asm.alu(Alu::Add, Reg::R1, token as i32);
+                self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
+            }
+            TokenOf::Device(token) => self.asm.store_immediate(Size::Word, Reg::R10, TOKEN, token as i32),
+            TokenOf::Map(map) => self.look_up_token(map),
         }
+    }
+
+    fn look_up_token(&mut self, map: i32) {
+        const IFINDEX: i16 = 40; // in `struct __sk_buff`
+        let (unknown, known) = (self.asm.label(), self.asm.label());
+        self.asm.load(Size::Word, Reg::R1, Reg::R6, IFINDEX);
+        self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
+        self.asm.lookup(map, TOKEN);
+        self.asm.jump_if(Reg::R0, When::Equal, 0, unknown);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, 0);
+        self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
+        self.asm.jump(known);
+        self.asm.place(unknown);
+        // Nothing was placed for it.
+        self.asm.store_immediate(Size::Word, Reg::R10, TOKEN, -1);
+        self.asm.place(known);
     }
 
     /// Makes a key of the packet at R7.

@@ -307,7 +307,7 @@ fn measure() {
     let steering = Steering::new(Some(exceptions.clone()));
     steering.follow([(InterfaceId(1), Some(7))].into_iter());
     let program = exceptions.program(7, false).unwrap();
-    let classifier = crate::classifier::Classifier::load(true).unwrap();
+    let classifier = crate::classifier::Classifier::load(None).unwrap();
     let ends = [[10, 0, 0, 1, 10, 0, 0, 2].to_vec(), [[0xfd; 16], [0xfe; 16]].concat()];
     let mut frames = Vec::new();
     for (ends, next) in ends.iter().flat_map(|ends| [(ends, 6), (ends, 17)]) {

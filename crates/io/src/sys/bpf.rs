@@ -29,6 +29,7 @@ const LIVE_BATCH: u32 = 64;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
+const MAP_TYPE_PROG_ARRAY: u32 = 3;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const MAP_TYPE_XSKMAP: u32 = 17;
 const MMAPABLE: u32 = 1 << 10;
@@ -247,6 +248,12 @@ impl<const K: usize, const V: usize> Map<K, V> {
     /// An array of AF_XDP sockets; keys and values are four bytes.
     pub(crate) fn xdp_sockets(name: &str, entries: u32) -> io::Result<Self> {
         Self::create(MAP_TYPE_XSKMAP, name, entries, 0)
+    }
+
+    /// An array of programs, to go on in; keys and values are four bytes. The kernel empties it when the last
+    /// process that has its descriptor is gone.
+    pub(crate) fn programs(name: &str, entries: u32) -> io::Result<Self> {
+        Self::create(MAP_TYPE_PROG_ARRAY, name, entries, 0)
     }
 
     /// An array of devices, which frames can be redirected to like to sockets.

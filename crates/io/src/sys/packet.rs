@@ -102,6 +102,22 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Opens a socket that receives what this host sends by the device, which is a door: what comes out of it
+    /// was let in there.
+    pub(crate) fn at_door(ifindex: u32) -> io::Result<Self> {
+        let socket = Self::unbound(false)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 0)?;
+        socket.bind(ifindex)?;
+        Ok(socket)
+    }
+
+    /// Opens a socket that only sends.
+    pub(crate) fn for_sending(ifindex: u32) -> io::Result<Self> {
+        let socket = Self::unbound(false)?;
+        socket.bind_to(ifindex, 0)?;
+        Ok(socket)
+    }
+
     /// Opens sockets that share what [`Self::open`] receives: `program` says which of them gets a
     /// frame. They are numbered from 0 in the order of the list, as long as all of them are open.
     pub(crate) fn open_group(
@@ -235,10 +251,15 @@ impl Socket {
         if self.tags {
             self.lift_filters(ifindex)?;
         }
+        self.bind_to(ifindex, libc::ETH_P_ALL as u16)
+    }
+
+    /// Binds to a device, for frames of a protocol; for none with zero.
+    fn bind_to(&self, ifindex: u32, protocol: u16) -> io::Result<()> {
         // SAFETY: sockaddr_ll is plain data; all zero is a valid value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = ifindex as i32;
         // SAFETY: `address` is a live sockaddr_ll, and its size is passed.
         let result = unsafe {

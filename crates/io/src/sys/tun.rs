@@ -38,10 +38,25 @@ pub fn open() -> io::Result<File> {
 impl Device {
     /// Makes the device of what [`open`] opened, or attaches to one that exists.
     pub(crate) fn new(file: File, name: &str) -> io::Result<Self> {
+        Self::make(file, name, libc::IFF_TUN)
+    }
+
+    /// The same for Ethernet frames, of which those are thrown away that `filter` does not let in.
+    pub(crate) fn ethernet(file: File, name: &str, filter: BorrowedFd<'_>) -> io::Result<Self> {
+        /// `TUNSETFILTEREBPF` (include/uapi/linux/if_tun.h).
+        const SET_FILTER: libc::Ioctl = 0x8004_54e1;
+        let device = Self::make(file, name, libc::IFF_TAP)?;
+        let filter: libc::c_int = filter.as_raw_fd();
+        // SAFETY: TUNSETFILTEREBPF reads one int, which is live for the call.
+        check(unsafe { libc::ioctl(device.file.as_raw_fd(), SET_FILTER, &raw const filter) })?;
+        Ok(device)
+    }
+
+    fn make(file: File, name: &str, kind: libc::c_int) -> io::Result<Self> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        let flags = kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         let mut request = Request { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
         request.name.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         // SAFETY: TUNSETIFF reads and writes one ifreq, which is live and writable.

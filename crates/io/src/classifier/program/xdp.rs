@@ -76,7 +76,7 @@ impl Builder {
         self.asm.lookup(redirect.device, stack::COUNTER);
         self.asm.jump_if(Reg::R0, When::Equal, 0, self.pass);
         self.asm.alu_reg(Alu::Move, Reg::R8, Reg::R0);
-        offload::forward_frame(&mut self.asm, maps, other);
+        offload::forward(&mut self.asm, maps, other);
         self.asm.place(other);
     }
 

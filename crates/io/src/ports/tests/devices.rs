@@ -145,7 +145,7 @@ fn the_filter_for_older_kernels_is_installed_once_and_removed() {
     let Some(bench) = Bench::raise() else { return };
     let filters = |bench: &Bench| bench.output("r", "tc filter show dev left ingress");
     bench.inside("r", || {
-        let classifier = crate::classifier::Classifier::load(true).unwrap();
+        let classifier = crate::classifier::Classifier::load(None).unwrap();
         let index = crate::sys::tun::Device::index_of("left").unwrap();
         for _ in 0..2 {
             crate::netlink::install_filter(index, 1, classifier.program()).unwrap();

@@ -215,10 +215,7 @@ fn a_flow_that_goes_to_and_fro_loses_and_turns_around_nothing() {
         let Some(bench) = Bench::raise() else { return };
         // Linux itself turns around what two processors send to one veth: all threads made from here on are
         // on one. The end-to-end test of the same (`kernel`) is not.
-        let thread = std::fs::read_link("/proc/thread-self").unwrap();
-        let thread = thread.file_name().unwrap();
-        let pinned = std::process::Command::new("taskset").args(["-cp", "0"]).arg(thread).output().unwrap();
-        assert!(pinned.status.success(), "{pinned:?}");
+        crate::sys::stay_on_this_cpu().unwrap();
         let forwarder = forwarder(&bench, io);
         let mut carried = [0, 0];
         in_order(&bench, || {

@@ -57,12 +57,18 @@ impl Processor {
     #[cfg(test)]
     pub(super) const PLAIN: Self = Self { gcm_on_256_bits: false, aes: false, hash: None };
 
+    /// One that seals with AES-GCM on registers of 256 bits, if this one can.
+    #[cfg(test)]
+    pub(super) fn with_wide_gcm() -> Option<Self> {
+        has_gcm_on_256_bits().then_some(Self { gcm_on_256_bits: true, ..Self::PLAIN })
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn detect() -> Self {
         use std::is_x86_feature_detected as has;
         let wider = Hashing::Bits512.is_possible();
         Self {
-            gcm_on_256_bits: has!("vaes") && has!("vpclmulqdq") && has!("avx2") && !wider,
+            gcm_on_256_bits: has_gcm_on_256_bits() && !wider,
             aes: has!("aes"),
             hash: Hashing::ALL.into_iter().find(|hashing| hashing.is_possible()),
         }
@@ -72,4 +78,16 @@ impl Processor {
     fn detect() -> Self {
         Self { gcm_on_256_bits: false, aes: cfg!(target_feature = "aes"), hash: None }
     }
+}
+
+/// Whether the processor has AES and carry-less multiplication on 256 bits.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_gcm_on_256_bits() -> bool {
+    use std::is_x86_feature_detected as has;
+    has!("vaes") && has!("vpclmulqdq") && has!("avx2") && has!("aes") && has!("pclmulqdq")
+}
+
+#[cfg(all(test, not(target_arch = "x86_64")))]
+fn has_gcm_on_256_bits() -> bool {
+    false
 }

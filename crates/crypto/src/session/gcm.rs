@@ -17,6 +17,8 @@ use crate::hop::{CryptoError, TAG_LENGTH};
 mod aes;
 #[cfg(target_arch = "x86_64")]
 mod ghash;
+#[cfg(target_arch = "x86_64")]
+mod part;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -10,28 +10,29 @@
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_set_epi8, _mm_set_epi32, _mm_set_epi64x, _mm_setzero_si128, _mm_shuffle_epi8,
-    _mm_storeu_si128, _mm_xor_si128, _mm256_add_epi32, _mm256_blend_epi32, _mm256_broadcastsi128_si256,
+    _mm_xor_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blend_epi32, _mm256_broadcastsi128_si256,
     _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_set_epi32,
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256, _mm256_xor_si256, _mm256_zextsi128_si256,
 };
 
 use super::aes::RoundKeys;
 use super::ghash::{BLOCKS, Powers, Sum};
+use super::part;
 use super::{KEY_LENGTH, NONCE_LENGTH};
 use crate::hop::TAG_LENGTH;
 use crate::session::processor;
 
 /// Bytes of a block, of a register, and of what is done side by side.
-const BLOCK: usize = 16;
-const REGISTER: usize = 2 * BLOCK;
+pub(super) const BLOCK: usize = 16;
+pub(super) const REGISTER: usize = 2 * BLOCK;
 const CHUNK: usize = BLOCKS * BLOCK;
 const REGISTERS: usize = CHUNK / REGISTER;
 
 /// A key, expanded. Its parts are zeroed when they are dropped.
 #[repr(C, align(64))]
 pub(in crate::session) struct Key {
-    rounds: RoundKeys,
     powers: Powers,
+    rounds: RoundKeys,
 }
 
 impl Key {
@@ -70,9 +71,7 @@ impl Key {
         let rounds = RoundKeys::expand(halves(load(key)));
         let [zeros] = rounds.encrypt([_mm256_setzero_si256()], |_| {});
         let [point, _] = halves(_mm256_shuffle_epi8(zeros, turned()));
-        let mut number = [0; BLOCK];
-        store_block(&mut number, point);
-        let powers = Powers::of(u128::from_le_bytes(number));
+        let powers = Powers::of(part::number(point));
         Box::new(Self { rounds, powers })
     }
 
@@ -83,16 +82,20 @@ impl Key {
         associated: &[u8],
         payload: &mut [u8],
     ) -> [u8; TAG_LENGTH] {
+        debug_assert!((payload.len() as u64) < (1 << 36) - 32, "the standard's limit");
         let mut counters = Counters::new(nonce);
         let hiding = counters.first();
-        let mut hash = self.hash(associated);
+        let mut hash = _mm_setzero_si128();
+        if !associated.is_empty() {
+            hash = self.hash(associated);
+        }
         let lengths = _mm_set_epi64x(associated.len() as i64 * 8, payload.len() as i64 * 8);
 
         let (chunks, rest) = payload.as_chunks_mut::<CHUNK>();
         let blocks = rest.len().div_ceil(BLOCK);
         let has_room = blocks < BLOCKS;
         let mut chunks = chunks.iter_mut();
-        let mut sealed: Option<&[u8; CHUNK]> = None;
+        let mut sealed: &[[u8; REGISTER]] = &[];
         // Written so that there is one place to encrypt, which the compiler then puts here.
         let stream = loop {
             let chunk = chunks.next();
@@ -100,14 +103,14 @@ impl Key {
             if chunk.is_none() && has_room {
                 counters[REGISTERS - 1] = _mm256_blend_epi32::<0xf0>(counters[REGISTERS - 1], hiding);
             }
-            let hashed = if SEALS { sealed } else { chunk.as_deref() };
+            let hashed = if SEALS { sealed } else { chunk.as_deref().map_or(&[][..], pieces) };
             let stream = self.stream::<SEALS>(counters, hashed, &mut hash);
             let Some(chunk) = chunk else { break stream };
             for (piece, stream) in chunk.as_chunks_mut().0.iter_mut().zip(stream) {
                 store(piece, _mm256_xor_si256(load(piece), stream));
             }
             if SEALS {
-                sealed = Some(chunk);
+                sealed = pieces(chunk);
             }
         };
 
@@ -122,10 +125,8 @@ impl Key {
         for powers in self.powers.of_blocks(1) {
             sum.add(lengths, *powers);
         }
-        let mut tag = [0; TAG_LENGTH];
         let hash = _mm_shuffle_epi8(sum.reduced(), halves(turned())[0]);
-        store_block(&mut tag, _mm_xor_si128(hash, halves(hidden_by)[1]));
-        tag
+        part::number(_mm_xor_si128(hash, halves(hidden_by)[1])).to_le_bytes()
     }
 
     /// Encrypts counters, and meanwhile hashes what was sealed before.
@@ -134,22 +135,24 @@ impl Key {
     fn stream<const SEALS: bool>(
         &self,
         counters: [__m256i; REGISTERS],
-        hashed: Option<&[u8; CHUNK]>,
+        hashed: &[[u8; REGISTER]],
         hash: &mut __m128i,
     ) -> [__m256i; REGISTERS] {
-        let Some(hashed) = hashed else { return self.rounds.encrypt(counters, |_| {}) };
-        let (turned, powers) = (turned(), self.powers.of_blocks(BLOCKS));
+        let turned = turned();
         let mut sum = Sum::new();
-        let mut before = _mm256_zextsi128_si256(*hash);
-        let pieces = hashed.as_chunks::<REGISTER>().0;
-        let stream = self.rounds.encrypt(counters, |round| {
-            if let (Some(piece), Some(powers)) = (pieces.get(round), powers.get(round)) {
-                let blocks = _mm256_xor_si256(_mm256_shuffle_epi8(load(piece), turned), before);
-                sum.add(blocks, *powers);
-                before = _mm256_setzero_si256();
+        let mut work = hashed.iter().zip(self.powers.of_blocks(BLOCKS));
+        if let Some((piece, powers)) = work.next() {
+            let before = _mm256_zextsi128_si256(*hash);
+            sum.add(_mm256_xor_si256(_mm256_shuffle_epi8(load(piece), turned), before), *powers);
+        }
+        let stream = self.rounds.encrypt(counters, |_| {
+            if let Some((piece, powers)) = work.next() {
+                sum.add(_mm256_shuffle_epi8(load(piece), turned), *powers);
             }
         });
-        *hash = sum.reduced();
+        if !hashed.is_empty() {
+            *hash = sum.reduced();
+        }
         stream
     }
 
@@ -178,13 +181,10 @@ impl Key {
             add(if SEALS { after } else { before }, powers);
         }
         if let (1.., Some((stream, powers))) = (part.len(), with.next()) {
-            let mut piece = [0; REGISTER];
-            piece[..part.len()].copy_from_slice(part);
-            let before = load(&piece);
-            store(&mut piece, _mm256_xor_si256(before, *stream));
-            part.copy_from_slice(&piece[..part.len()]);
-            piece[part.len()..].fill(0);
-            add(if SEALS { load(&piece) } else { before }, powers);
+            let before = part::load(part);
+            let after = _mm256_and_si256(_mm256_xor_si256(before, *stream), part::mask(part.len()));
+            part::store(part, after);
+            add(if SEALS { after } else { before }, powers);
         }
     }
 
@@ -197,10 +197,8 @@ impl Key {
             let mut sum = Sum::new();
             let powers = self.powers.of_blocks(chunk.len().div_ceil(BLOCK));
             for (part, powers) in chunk.chunks(REGISTER).zip(powers) {
-                let mut piece = [0; REGISTER];
-                piece[..part.len()].copy_from_slice(part);
                 let before = _mm256_zextsi128_si256(core::mem::replace(&mut hash, _mm_setzero_si128()));
-                let blocks = _mm256_shuffle_epi8(load(&piece), turned());
+                let blocks = _mm256_shuffle_epi8(part::load(part), turned());
                 sum.add(_mm256_xor_si256(blocks, before), *powers);
             }
             hash = sum.reduced();
@@ -245,6 +243,11 @@ impl Counters {
     }
 }
 
+/// A chunk by registers.
+const fn pieces(chunk: &[u8; CHUNK]) -> &[[u8; REGISTER]] {
+    chunk.as_chunks().0
+}
+
 /// The order of bytes that turns blocks around.
 #[inline]
 #[target_feature(enable = "vaes")]
@@ -254,13 +257,13 @@ fn turned() -> __m256i {
 
 #[inline]
 #[target_feature(enable = "vaes")]
-fn halves(both: __m256i) -> [__m128i; 2] {
+pub(super) fn halves(both: __m256i) -> [__m128i; 2] {
     [_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both)]
 }
 
 #[inline]
 #[target_feature(enable = "vaes")]
-fn load(bytes: &[u8; REGISTER]) -> __m256i {
+pub(super) fn load(bytes: &[u8; REGISTER]) -> __m256i {
     // SAFETY: as many bytes are read as there are.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
@@ -270,11 +273,4 @@ fn load(bytes: &[u8; REGISTER]) -> __m256i {
 fn store(bytes: &mut [u8; REGISTER], value: __m256i) {
     // SAFETY: as many bytes are written as there are.
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), value) }
-}
-
-#[inline]
-#[target_feature(enable = "vaes")]
-fn store_block(bytes: &mut [u8; BLOCK], value: __m128i) {
-    // SAFETY: as many bytes are written as there are.
-    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), value) }
 }

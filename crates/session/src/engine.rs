@@ -40,7 +40,7 @@ use crate::shard::{Audience, Exceptions, Holds, Notice, Placement, Shard, Shared
 use crate::table::{Hint, Index, Table};
 use crate::timers::Wheel;
 use crate::together::{Company, Together};
-use crate::vault::Vault;
+use crate::vault::{Vault, VaultIndex};
 
 /// Where a relayed or generated message about a session goes next.
 pub(crate) const DEFAULT_MTU: u32 = 1500;
@@ -54,10 +54,16 @@ const EVENTS: usize = 1024;
 /// How many packets are parsed before the first of them is decided.
 const GROUP: usize = 64;
 
+/// How many packets before its turn the keys for a packet are asked for: with more, others' payloads would
+/// have displaced them by then.
+const KEYS_AHEAD: usize = 2;
+
 /// A packet before it is decided.
 pub(crate) struct Arrival {
     pub(crate) headers: Result<(Parsed, FlowKey), ParseError>,
     pub(crate) hint: Hint,
+    /// Where the keys of its session are, if it has any, and which side it comes from.
+    protection: Option<(VaultIndex, Side)>,
 }
 
 /// One worker's sessions and everything needed to decide about packets.
@@ -217,7 +223,11 @@ impl Engine {
         for (first, group) in (0..).step_by(GROUP).zip(received.chunks_mut(GROUP)) {
             self.approach(group, &mut arrivals);
             self.check_all(group, &arrivals, &mut together);
+            arrivals.iter().take(KEYS_AHEAD).for_each(|arrival| self.bring_keys(arrival));
             for (place, (packet, arrival)) in group.iter_mut().zip(&arrivals).enumerate() {
+                if let Some(later) = arrivals.get(place + KEYS_AHEAD) {
+                    self.bring_keys(later);
+                }
                 let before = outlet.len();
                 outlet.begin_turn(first + place);
                 let company = together.company(place);
@@ -242,11 +252,17 @@ impl Engine {
         self.table.guess(arrivals.iter_mut().map(|arrival| &mut arrival.hint));
         self.table.touch(arrivals.iter().map(|arrival| &arrival.hint));
         if self.vault.len() > 0 {
-            for arrival in &*arrivals {
-                if let Some((protection, side)) = self.table.guessed_protection(&arrival.hint) {
-                    self.vault.bring(Some(protection), side);
-                }
+            for arrival in arrivals {
+                arrival.protection = self.table.guessed_protection(&arrival.hint);
             }
+        }
+    }
+
+    /// Brings what a packet needs of its session's keys into the cache.
+    #[inline]
+    fn bring_keys(&self, arrival: &Arrival) {
+        if let Some((protection, side)) = arrival.protection {
+            self.vault.bring(Some(protection), side);
         }
     }
 
@@ -258,7 +274,7 @@ impl Engine {
             Ok((_, key)) => self.table.hint(key),
             Err(_) => Hint::NONE,
         };
-        Arrival { headers, hint }
+        Arrival { headers, hint, protection: None }
     }
 
     fn account(&mut self, group: &[Slot]) {

@@ -97,7 +97,7 @@ impl Engine {
     /// Verifies what is to be opened of packets that arrived.
     #[inline]
     pub(crate) fn check_all(&self, group: &[Slot], arrivals: &[Arrival], together: &mut Group) {
-        if self.vault.len() > 0 {
+        if self.vault.checks() {
             self.find_sealed(group, arrivals, together);
             verify_all(group, together);
         }

@@ -254,6 +254,11 @@ impl Protection {
         seals_or_passes && self.cover[from.index()] == Cover::Sealed
     }
 
+    /// Whether its payload is verified faster before its turn.
+    fn checks(&self) -> bool {
+        matches!(&self.place, Place::End(end) if end.checks())
+    }
+
     pub(crate) fn is_end(&self) -> bool {
         matches!(self.place, Place::End(_))
     }
@@ -271,6 +276,8 @@ fn value(suite: Suite, secret: &SessionSecret) -> KeyValue {
 pub(crate) struct Vault {
     entries: Vec<Option<Box<Protection>>>,
     free: Vec<VaultIndex>,
+    /// How many have payload verified before its turn.
+    checking: usize,
 }
 
 impl Vault {
@@ -282,13 +289,16 @@ impl Vault {
                 NonZeroU32::new(u32::try_from(self.entries.len()).ok()?)?
             }
         };
-        *self.entries.get_mut(place(index))? = Some(Box::new(protection));
+        let entry = self.entries.get_mut(place(index))?;
+        self.checking += usize::from(protection.checks());
+        *entry = Some(Box::new(protection));
         Some(index)
     }
 
     pub(crate) fn remove(&mut self, index: Option<VaultIndex>) {
         let Some(index) = index else { return };
-        if self.entries.get_mut(place(index)).and_then(Option::take).is_some() {
+        if let Some(removed) = self.entries.get_mut(place(index)).and_then(Option::take) {
+            self.checking -= usize::from(removed.checks());
             self.free.push(index);
         }
     }
@@ -309,6 +319,12 @@ impl Vault {
         if let Some(Place::End(end)) = self.get(index).map(|entry| &entry.place) {
             end.bring((end.sends() == Direction::Forward) == (from == Side::Initiator));
         }
+    }
+
+    /// Whether payload of any session is verified faster before its turn.
+    #[inline]
+    pub(crate) const fn checks(&self) -> bool {
+        self.checking > 0
     }
 
     /// How many sessions are protected.

@@ -62,8 +62,6 @@ const KEYS_AHEAD: usize = 2;
 pub(crate) struct Arrival {
     pub(crate) headers: Result<(Parsed, FlowKey), ParseError>,
     pub(crate) hint: Hint,
-    /// Where the keys of its session are, if it has any, and which side it comes from.
-    protection: Option<(VaultIndex, Side)>,
 }
 
 /// One worker's sessions and everything needed to decide about packets.
@@ -116,6 +114,8 @@ pub struct Engine {
     pub(crate) next_fragment_id: u32,
     /// Packets of a batch before they are decided.
     arrivals: Vec<Arrival>,
+    /// Where the keys of their sessions are, and which side they come from; empty if no session has any.
+    keys: Vec<Option<(VaultIndex, Side)>>,
     /// What is done with several packets of a batch at once.
     pub(crate) together: Together,
     /// Decrypted payload section of the packet in hand.
@@ -199,6 +199,7 @@ impl Engine {
             announcements: BinaryHeap::new(),
             restarts: VecDeque::new(),
             arrivals: Vec::with_capacity(GROUP),
+            keys: Vec::with_capacity(GROUP),
             together: Together::default(),
             section: Vec::with_capacity(crate::open::MAX_PAYLOAD_SECTION),
             segment: Some(Box::new(Slot::new(PacketBuf::with_capacity(MAX_PACKET)))),
@@ -223,11 +224,9 @@ impl Engine {
         for (first, group) in (0..).step_by(GROUP).zip(received.chunks_mut(GROUP)) {
             self.approach(group, &mut arrivals);
             self.check_all(group, &arrivals, &mut together);
-            arrivals.iter().take(KEYS_AHEAD).for_each(|arrival| self.bring_keys(arrival));
+            (0..KEYS_AHEAD).for_each(|place| self.bring_keys(place));
             for (place, (packet, arrival)) in group.iter_mut().zip(&arrivals).enumerate() {
-                if let Some(later) = arrivals.get(place + KEYS_AHEAD) {
-                    self.bring_keys(later);
-                }
+                self.bring_keys(place + KEYS_AHEAD);
                 let before = outlet.len();
                 outlet.begin_turn(first + place);
                 let company = together.company(place);
@@ -246,23 +245,22 @@ impl Engine {
 
     /// Parses packets, and brings what the table has for them into the cache before the first of
     /// them is decided: waiting for memory is most of what a packet would cost otherwise.
-    fn approach(&self, group: &[Slot], arrivals: &mut Vec<Arrival>) {
+    fn approach(&mut self, group: &[Slot], arrivals: &mut Vec<Arrival>) {
         arrivals.clear();
         arrivals.extend(group.iter().map(|packet| self.arrival(packet)));
         self.table.guess(arrivals.iter_mut().map(|arrival| &mut arrival.hint));
         self.table.touch(arrivals.iter().map(|arrival| &arrival.hint));
+        self.keys.clear();
         if self.vault.len() > 0 {
-            for arrival in arrivals {
-                arrival.protection = self.table.guessed_protection(&arrival.hint);
-            }
+            self.keys.extend(arrivals.iter().map(|arrival| self.table.guessed_protection(&arrival.hint)));
         }
     }
 
-    /// Brings what a packet needs of its session's keys into the cache.
+    /// Brings what the packet in a place needs of its session's keys into the cache.
     #[inline]
-    fn bring_keys(&self, arrival: &Arrival) {
-        if let Some((protection, side)) = arrival.protection {
-            self.vault.bring(Some(protection), side);
+    fn bring_keys(&self, place: usize) {
+        if let Some(Some((protection, side))) = self.keys.get(place) {
+            self.vault.bring(Some(*protection), *side);
         }
     }
 
@@ -274,7 +272,7 @@ impl Engine {
             Ok((_, key)) => self.table.hint(key),
             Err(_) => Hint::NONE,
         };
-        Arrival { headers, hint, protection: None }
+        Arrival { headers, hint }
     }
 
     fn account(&mut self, group: &[Slot]) {

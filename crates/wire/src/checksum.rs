@@ -13,21 +13,18 @@ use crate::protocol;
 #[inline]
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u32 {
-    // Words of 64 bits in sums of 128: one addition with carry each, which do not wait for one another.
-    let mut sums = [0u128; 4];
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    for block in blocks {
-        for (sum, word) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
-            *sum += u128::from(u64::from_ne_bytes(*word));
-        }
+    // Of words of 64 bits, the sum of all and that of their upper halves, which give that of the lower
+    // halves: fewer steps than taking both apart, and the compiler does several words at once.
+    let (mut whole, mut upper) = (0_u64, 0_u64);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        whole = whole.wrapping_add(word);
+        upper = upper.wrapping_add(word >> 32);
     }
-    let (words, rest) = rest.as_chunks::<8>();
-    for (sum, word) in sums.iter_mut().zip(words) {
-        *sum += u128::from(u64::from_ne_bytes(*word));
-    }
-    let [a, b, c, d] = sums;
-    let total = a + b + c + d;
-    let total = fold64(total as u64) + fold64((total >> 64) as u64) + fold64(short(rest));
+    // It has room for 2^32 words, whatever fell out on the way.
+    let lower = whole.wrapping_sub(upper << 32);
+    let total = fold64(lower) + fold64(upper) + fold64(short(rest));
     u32::from(u16::from_be(fold(total)))
 }
 

@@ -75,6 +75,7 @@ const ROUTER: &[c_long] = &[
     libc::SYS_epoll_pwait2,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
+    libc::SYS_timerfd_settime,
     libc::SYS_ppoll,
     libc::SYS_eventfd2,
     libc::SYS_accept4,

@@ -21,6 +21,7 @@ pub fn run(args: RouterArgs) -> Outcome {
         metrics: args.metrics,
         session_log: args.session_log,
         workers: args.workers.and_then(core::num::NonZeroU8::new),
+        busy_poll: std::time::Duration::from_micros(u64::from(args.busy_poll)),
         offload: match args.offload {
             Offload::Auto => fairway_router::Offload::Auto,
             Offload::Off => fairway_router::Offload::Off,

@@ -141,6 +141,13 @@ pub struct Ready {
     pub woken: bool,
 }
 
+impl Ready {
+    /// Whether there is anything.
+    pub(crate) const fn is_anything(&self) -> bool {
+        self.packets || self.events || self.woken
+    }
+}
+
 /// ARP, neighbour discovery and pings on an interface whose tag Fairway reads and writes itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkStatistics {

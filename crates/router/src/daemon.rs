@@ -61,6 +61,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     for ports in &mut ports {
         let opener = files.clone();
         ports.open_tun_with(move || opener.tun());
+        ports.set_busy_poll(options.busy_poll);
     }
     let datagrams = fairway_io::takes_udp_super_packets();
     if !datagrams {

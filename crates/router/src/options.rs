@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::path::{self, PathBuf};
+use std::time::Duration;
 
 use fairway_io::IoChoice;
 
@@ -90,6 +91,9 @@ pub struct Options {
     /// How many workers share the router's sessions, each on a thread of its own; `None` for
     /// [`Self::usual_workers`].
     pub workers: Option<NonZeroU8>,
+    /// How long a worker looks for the next packet before it sleeps, where packets follow one another that
+    /// closely and nobody else wants the processor; zero for not at all.
+    pub busy_poll: Duration,
     /// Whether established plain sessions stay in the kernel.
     pub offload: Offload,
     /// How its interfaces exchange frames with the kernel.
@@ -124,6 +128,7 @@ impl Options {
             metrics: None,
             session_log: None,
             workers: None,
+            busy_poll: Duration::from_micros(50),
             offload: Offload::default(),
             io: IoOptions::default(),
             confinement: None,

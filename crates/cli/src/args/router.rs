@@ -27,6 +27,11 @@ pub struct RouterArgs {
     /// How many workers share the sessions, 1 to 64 [default: one for each processor, at most 8].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
+    /// How many microseconds a worker looks for the next packet before it sleeps, where packets follow one another
+    /// that closely and nobody else wants the processor; 0 for not at all.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub busy_poll: u16,
     /// Whether established sessions that need nothing but other addresses and ports stay in the kernel:
     /// where it can, or never.
     #[arg(long, value_enum, default_value_t = Offload::Auto)]

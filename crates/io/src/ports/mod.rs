@@ -7,6 +7,7 @@
 //! classifier go with it, and when a device of the same name appears, both are made again. The state
 //! of devices, addresses, routes and neighbours is a live copy of the kernel's.
 
+mod busy;
 mod door;
 mod endpoint;
 mod events;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, InterfaceId, IpNet, Now, OffloadId, OffloadReport, Time};
 
+use self::busy::BusyPoll;
 use self::door::Doorway;
 use self::endpoint::{Link, Port};
 use self::group::Shared;
@@ -49,6 +51,7 @@ use crate::offload::Flows;
 use crate::spec::{PortEvent, PortSpec, PortStatus, Ready};
 use crate::steering::Steering;
 use crate::sys::poll::{Poller, Waker};
+use crate::sys::shared::kernel_time;
 use crate::sys::tun;
 
 /// What the poller reports that is no interface.
@@ -86,6 +89,7 @@ pub struct Ports {
     next_token: u64,
     next_turn: usize,
     doorway: Doorway,
+    busy: BusyPoll,
     next_housekeeping: Time,
     /// What the kernel forwards by itself.
     flows: Flows,
@@ -188,6 +192,7 @@ impl Ports {
             next_token: FIRST_TOKEN,
             next_turn: 0,
             doorway: Doorway::default(),
+            busy: BusyPoll::default(),
             next_housekeeping: Time::ZERO,
         };
         ports.apply(specs, peers)?;
@@ -234,6 +239,12 @@ impl Ports {
         self.waker.clone()
     }
 
+    /// Before it sleeps, [`Self::wait`] looks for packets for so long at most, where they follow one another
+    /// that closely and no other program wants the processor; zero, as at first, for not at all.
+    pub fn set_busy_poll(&mut self, most: Duration) {
+        self.busy.set(most);
+    }
+
     /// Which of the workers this is.
     #[must_use]
     pub fn worker(&self) -> WorkerId {
@@ -252,11 +263,30 @@ impl Ports {
     /// # Errors
     /// Those of epoll.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
-        let Self { ports, poller, waker, flows, doorway, .. } = self;
-        flows.beat();
-        let waiting = doorway.ready || ports.iter().any(|port| port.ready);
+        self.flows.beat();
+        let waiting = self.doorway.ready || self.ports.iter().any(|port| port.ready);
         let mut ready = Ready { packets: waiting, ..Ready::default() };
-        poller.wait(if waiting { Some(Duration::ZERO) } else { timeout }, |token| match token {
+        if waiting || timeout == Some(Duration::ZERO) {
+            self.poll(Some(Duration::ZERO), &mut ready)?;
+        } else {
+            let mut busy = std::mem::take(&mut self.busy);
+            if !busy.look(|| self.poll(Some(Duration::ZERO), &mut ready).map(|()| ready.is_anything()))? {
+                let start = kernel_time();
+                self.poll(timeout, &mut ready)?;
+                if ready.packets {
+                    busy.slept_since(start);
+                }
+            }
+            self.busy = busy;
+        }
+        self.flows.beat();
+        Ok(ready)
+    }
+
+    /// Waits without looking twice.
+    fn poll(&mut self, timeout: Option<Duration>, ready: &mut Ready) -> io::Result<()> {
+        let Self { ports, poller, waker, doorway, .. } = self;
+        poller.wait(timeout, |token| match token {
             TOKEN_WAKER => {
                 waker.drain();
                 ready.woken = true;
@@ -275,9 +305,7 @@ impl Ports {
                     ready.packets = true;
                 }
             }
-        })?;
-        flows.beat();
-        Ok(ready)
+        })
     }
 
     /// Receives packets into the free slots of `batch`, and returns how many. The door and interfaces with

@@ -3,6 +3,7 @@
 use libc::c_long;
 
 use super::Program;
+use crate::sys::tun::SET_FILTER;
 
 /// What becomes of a system call.
 #[derive(Clone, Copy, Debug)]
@@ -245,6 +246,7 @@ pub(super) fn rules(program: Program) -> Vec<Rule> {
                     libc::SIOCGIFINDEX as u32,
                     libc::TUNSETIFF as u32,
                     libc::TUNSETOFFLOAD as u32,
+                    SET_FILTER as u32,
                 ]),
             ),
         ]);

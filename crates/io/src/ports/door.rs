@@ -4,28 +4,27 @@
 //! A packet socket on a network's device would see all frames of that device, those that the kernel forwards
 //! for a router too, and before anything could be decided about them. So the program at tc decides, and sends
 //! what is a worker's by the worker's door. There the kernel shows it to the socket; the device itself, a TAP,
-//! throws it away. It is gone with the router that made it, and what was to go through it is dropped.
+//! throws it away. It is gone with the router that made it, and what was to go through it is dropped. One that
+//! somebody else took away is made again: see `doorway`.
 //!
 //! All interfaces of a worker share its door. Where a frame came in stands in it: see
 //! `classifier::program::serve`.
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
-use fairway_types::{Batch, WorkerId};
+use fairway_types::WorkerId;
 
-use super::Ports;
-use super::endpoint::Port;
-use super::intake::Intake;
 use crate::classifier::Entrance;
 use crate::error::{Context, OpenError};
-use crate::frame::VNET;
 use crate::netlink::Requests;
 use crate::offload::{GIVEN, Kernel};
 use crate::steering::Exceptions;
-use crate::sys::bpf::Map;
+use crate::sys::bpf::{Map, Program};
 use crate::sys::packet::Socket;
 use crate::sys::shared::SharedArray;
 use crate::sys::tun::Device;
@@ -33,21 +32,18 @@ use crate::sys::tun::Device;
 /// How many devices may be steered by.
 const TOKENS: u32 = 4096;
 
-/// What a worker knows of its door.
-#[derive(Debug, Default)]
-pub(super) struct Doorway {
-    pub(super) intake: Intake,
-    /// May have packets to receive.
-    pub(super) ready: bool,
-    /// Frames without room that interfaces were told of.
-    told: u64,
-}
+/// The MTU of doors. With less than 1280 the kernel has no IPv6 there (RFC 8200, 5), and so nothing of its own
+/// to send: no link-local address, no reports of groups. What is redirected has no need of an MTU.
+pub(super) const NO_IPV6: u16 = 1279;
 
-/// The doors of all workers.
+/// What the doors of all workers have in common.
 #[derive(Debug)]
 pub(super) struct Doors {
     kernel: Arc<Kernel>,
-    doors: Vec<Door>,
+    /// The doors that no worker has taken yet.
+    made: Mutex<Vec<Option<Door>>>,
+    /// What counts in each door.
+    filters: Vec<Program>,
     /// The devices of the doors, by worker.
     devices: Map<4, 4>,
     /// How many frames came through each door, by worker and device: see [`crate::offload::GIVEN`].
@@ -60,8 +56,21 @@ pub(super) struct Doors {
 #[derive(Debug)]
 pub(super) struct Door {
     // The frames come out here.
-    socket: Socket,
+    pub(super) socket: Socket,
+    pub(super) index: u32,
     _device: Device,
+}
+
+impl Door {
+    /// Whether its device is there. Once it was away, another one is needed.
+    pub(super) fn stands(&self) -> bool {
+        self.socket.is_bound_to(self.index)
+    }
+}
+
+/// The name of a worker's door.
+pub(super) fn name_of(worker: WorkerId) -> String {
+    format!("fairway-{}", worker.0)
 }
 
 impl Doors {
@@ -72,23 +81,44 @@ impl Doors {
         let given = SharedArray::new("fw_given", u32::from(workers) * GIVEN).context(MAPS)?;
         let devices = Map::array("fw_doors", u32::from(workers)).context(MAPS)?;
         let tokens = Map::hash("fw_tokens", TOKENS).context(MAPS)?;
+        let filters = (0..u32::from(workers)).map(|worker| kernel.door_filter(given.fd(), worker * GIVEN));
+        let filters = filters.collect::<Result<_, _>>()?;
+        let doors = Self { kernel, made: Mutex::default(), filters, devices, given, tokens };
         let mut requests = Requests::open().context("open a netlink socket")?;
-        let mut doors = Vec::with_capacity(usize::from(workers));
-        for worker in 0..workers {
-            let name = format!("fairway-{worker}");
-            let file = open().context("open /dev/net/tun")?;
-            let filter = kernel.door_filter(given.fd(), u32::from(worker) * GIVEN)?;
-            let device = Device::ethernet(file, &name, filter.fd()).context("make a door for packets")?;
-            let index = Device::index_of(&name).context("find the door for packets")?;
-            // Without IPv6 in the kernel there is nothing to refuse.
-            let _ = requests.refuse_link_local(index);
-            requests.send_at_once(index).context("take the queue off the door for packets")?;
-            let socket = Socket::at_door(index).context("open a packet socket")?;
-            requests.set_up(index, None).context("set the door for packets up")?;
-            devices.insert(&u32::from(worker).to_ne_bytes(), &index.to_ne_bytes()).context(MAPS)?;
-            doors.push(Door { socket, _device: device });
-        }
-        Ok(Self { kernel, doors, devices, given, tokens })
+        let made = (0..workers).map(|worker| {
+            let worker = WorkerId(worker);
+            soon(|| doors.make(worker, open().context("open /dev/net/tun")?, &mut requests)).map(Some)
+        });
+        let made = made.collect::<Result<_, _>>()?;
+        Ok(Self { made: Mutex::new(made), ..doors })
+    }
+
+    /// Makes the door of a worker. Nothing else may have its name, an earlier door of the worker neither.
+    pub(super) fn make(
+        &self,
+        worker: WorkerId,
+        file: File,
+        requests: &mut Requests,
+    ) -> Result<Door, OpenError> {
+        let name = name_of(worker);
+        let Some(filter) = self.filters.get(worker.index()) else {
+            return Err(OpenError::Workers { workers: worker.0 });
+        };
+        let device = Device::ethernet(file, &name, filter.fd());
+        let device = device.on(&name, "make this device, by which packets come to a worker")?;
+        let index = Device::index_of(&name).on(&name, "find the device")?;
+        requests.send_at_once(index).on(&name, "take the queue off the device")?;
+        let socket = Socket::at_door(index).on(&name, "open a packet socket")?;
+        requests.set_up(index, Some(NO_IPV6)).on(&name, "set the device up")?;
+        let key = u32::from(worker.0).to_ne_bytes();
+        self.devices.insert(&key, &index.to_ne_bytes()).on(&name, "enter the device for programs")?;
+        Ok(Door { socket, index, _device: device })
+    }
+
+    /// The door that was made for a worker, once.
+    pub(super) fn take(&self, worker: WorkerId) -> Option<Door> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get_mut(worker.index()).and_then(Option::take)
     }
 
     /// What programs have to know of it.
@@ -107,82 +137,19 @@ impl Doors {
         let place = u32::from(worker.0) * GIVEN + device % GIVEN;
         self.given.double(place, 0).load(Ordering::Acquire)
     }
-
-    /// The socket of a worker.
-    pub(super) fn seat(&self, worker: WorkerId) -> Option<&Socket> {
-        self.doors.get(worker.index()).map(|door| &door.socket)
-    }
 }
 
-impl Ports {
-    /// Receives from the door of this worker into the free slots of `batch`, and returns how many packets came.
-    pub(super) fn receive_by_door(&mut self, batch: &mut Batch) -> usize {
-        let Self { shared, worker, ports, doorway, flows, tap, .. } = self;
-        let Doorway { intake, ready, .. } = doorway;
-        let Some(socket) = shared.doors().and_then(|doors| doors.seat(*worker)).filter(|_| *ready) else {
-            return 0;
-        };
-        let pending = flows.has_pending();
-        let alone = |port: &&Port| port.at_door().is_some() && !port.has_xdp();
-        if pending {
-            ports.iter().filter(alone).for_each(|port| flows.before_read(port.spec.id));
-            intake.count(socket);
-            for port in ports.iter().filter(alone) {
-                flows.mark(port.spec.id, intake.accepted, intake.lost);
+/// Tries again for a moment while the name is taken: a router that has just ended may still have it.
+fn soon<T>(mut make: impl FnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _ in 1..TRIES {
+        match make() {
+            Err(OpenError::Interface { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                sleep(PAUSE);
             }
-        }
-        let mut unusable = 0;
-        let mut unknown = 0;
-        let (kept, more) = intake.read(socket, batch, &mut unusable, |slot, header, arrival| {
-            let device = header.get(VNET..VNET + 4).and_then(|bytes| bytes.first_chunk());
-            let device = device.map(|bytes| u32::from_ne_bytes(*bytes));
-            let port = ports.iter_mut().find(|port| port.at_door().is_some() && port.at_door() == device);
-            match port {
-                Some(port) => port.take_from_door(slot, header, arrival, tap),
-                None => {
-                    unknown += 1;
-                    false
-                }
-            }
-        });
-        *ready = more;
-        if let Some(port) = ports.iter_mut().find(|port| port.at_door().is_some()) {
-            // Of which interface these were, nobody knows; it may be gone.
-            port.statistics.rx_unusable += unusable + unknown;
-        }
-        if pending {
-            for port in ports.iter().filter(alone) {
-                flows.after_read(port.spec.id, intake.taken, !more);
-            }
-        }
-        kept
-    }
-
-    /// Takes over how many frames came to the door.
-    pub(super) fn look_at_door(&mut self) {
-        let Self { shared, worker, doorway, .. } = self;
-        if let Some(socket) = shared.doors().and_then(|doors| doors.seat(*worker)) {
-            doorway.intake.count(socket);
+            made => return made,
         }
     }
-
-    /// Takes over how many frames found no room in sockets.
-    pub(super) fn count_overruns(&mut self) {
-        self.ports.iter_mut().for_each(Port::count_overruns);
-        self.look_at_door();
-        let Self { shared, worker, ports, doorway, .. } = self;
-        let Some(doors) = shared.doors() else { return };
-        // The kernel says how many there were in all; what an interface did not get is one of them, or waits.
-        let mut left = doorway.intake.lost - doorway.told;
-        for port in ports.iter_mut().filter(|port| port.at_door().is_some()) {
-            let Some(endpoint) = &mut port.endpoint else { continue };
-            let given = doors.given(*worker, endpoint.device).wrapping_sub(endpoint.by_door.before);
-            let missing = given.saturating_sub(endpoint.by_door.taken + endpoint.by_door.lost);
-            let lost = missing.min(left);
-            endpoint.by_door.lost += lost;
-            port.statistics.rx_overruns += lost;
-            left -= lost;
-        }
-        doorway.told = doorway.intake.lost - left;
-    }
+    make()
 }

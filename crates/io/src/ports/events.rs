@@ -48,6 +48,9 @@ impl Ports {
             self.update_tables();
             self.refresh_ports();
         }
+        if devices {
+            self.keep_door();
+        }
         if devices || abilities {
             self.ask_who_takes_frames(now);
         }
@@ -71,6 +74,7 @@ impl Ports {
             return;
         }
         self.next_housekeeping = now + HOUSEKEEPING;
+        self.keep_door();
         self.count_overruns();
         self.ask_who_takes_frames(now);
         self.keep_offloads(now);

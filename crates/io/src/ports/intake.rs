@@ -64,6 +64,13 @@ impl Intake {
         self.lost += u64::from(lost);
         u64::from(lost)
     }
+
+    /// The socket is about to be closed: what is in it is lost.
+    pub(super) fn close(&mut self, socket: &Socket) {
+        self.count(socket);
+        self.lost += self.accepted.saturating_sub(self.taken);
+        self.taken = self.accepted;
+    }
 }
 
 /// Receives into `slots`; usable packets come first. Returns how many those are, whether more may wait, and

@@ -9,6 +9,7 @@
 
 mod busy;
 mod door;
+mod doorway;
 mod endpoint;
 mod events;
 mod group;
@@ -35,7 +36,7 @@ use fairway_types::steering::WorkerId;
 use fairway_types::{Batch, InterfaceId, IpNet, Now, OffloadId, OffloadReport, Time};
 
 use self::busy::BusyPoll;
-use self::door::Doorway;
+use self::doorway::Doorway;
 use self::endpoint::{Link, Port};
 use self::group::Shared;
 use self::tagged::Trunks;
@@ -71,6 +72,8 @@ pub struct Ports {
     ports: Vec<Port>,
     peers: Vec<IpAddr>,
     worker: WorkerId,
+    // Gone before the claim on the namespace, which is with what is shared: the next router makes its own.
+    doorway: Doorway,
     shared: Arc<Shared>,
     steering: Steering,
     watch: Watch,
@@ -88,7 +91,6 @@ pub struct Ports {
     changes: Vec<Change>,
     next_token: u64,
     next_turn: usize,
-    doorway: Doorway,
     busy: BusyPoll,
     next_housekeeping: Time,
     /// What the kernel forwards by itself.
@@ -164,8 +166,9 @@ impl Ports {
         for descriptor in watch.descriptors() {
             poller.add(descriptor, TOKEN_KERNEL).context("wait for netlink")?;
         }
-        if let Some(socket) = shared.doors().and_then(|doors| doors.seat(worker)) {
-            poller.add(socket.fd(), TOKEN_DOOR).context("wait for packets")?;
+        let door = shared.doors().and_then(|doors| doors.take(worker));
+        if let Some(door) = &door {
+            poller.add(door.socket.fd(), TOKEN_DOOR).context("wait for packets")?;
         }
         shared.links.join(worker, waker.clone());
         let mut ports = Self {
@@ -191,7 +194,7 @@ impl Ports {
             changes: Vec::new(),
             next_token: FIRST_TOKEN,
             next_turn: 0,
-            doorway: Doorway::default(),
+            doorway: Doorway::at(door),
             busy: BusyPoll::default(),
             next_housekeeping: Time::ZERO,
         };

@@ -11,6 +11,11 @@ use super::{check, check_size};
 /// A vnet header travels in front of every packet.
 pub(crate) const HEADER: usize = 10;
 
+/// `TUNSETFILTEREBPF` (include/uapi/linux/if_tun.h).
+pub(crate) const SET_FILTER: libc::Ioctl = 0x8004_54e1;
+/// `IFF_TUN_EXCL` of the same: only a device that is not there yet.
+const EXCLUSIVE: libc::c_int = 0x8000;
+
 /// `struct ifreq` (linux/if.h), with its union as bytes.
 #[repr(C)]
 struct Request {
@@ -41,11 +46,10 @@ impl Device {
         Self::make(file, name, libc::IFF_TUN)
     }
 
-    /// The same for Ethernet frames, of which those are thrown away that `filter` does not let in.
+    /// Makes one for Ethernet frames, of which those are thrown away that `filter` does not let in. There must
+    /// be no device of this name: [`io::ErrorKind::ResourceBusy`].
     pub(crate) fn ethernet(file: File, name: &str, filter: BorrowedFd<'_>) -> io::Result<Self> {
-        /// `TUNSETFILTEREBPF` (include/uapi/linux/if_tun.h).
-        const SET_FILTER: libc::Ioctl = 0x8004_54e1;
-        let device = Self::make(file, name, libc::IFF_TAP)?;
+        let device = Self::make(file, name, libc::IFF_TAP | EXCLUSIVE)?;
         let filter: libc::c_int = filter.as_raw_fd();
         // SAFETY: TUNSETFILTEREBPF reads one int, which is live for the call.
         check(unsafe { libc::ioctl(device.file.as_raw_fd(), SET_FILTER, &raw const filter) })?;

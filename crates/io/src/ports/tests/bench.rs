@@ -166,7 +166,8 @@ impl Bench {
 
     /// A forwarder with an engine of the caller's.
     pub(super) fn forwarder_with(&self, specs: Vec<PortSpec>, engine: Engine) -> Forwarder {
-        Forwarder::start(self.namespace("r"), move || Ports::open(&specs, &[]).unwrap(), engine)
+        let open = move || Ports::open_with(&specs, &[], (1, 0), doors()).unwrap().remove(0);
+        Forwarder::start(self.namespace("r"), open, engine)
     }
 
     /// A forwarder by ports of the caller's.
@@ -181,7 +182,7 @@ impl Bench {
     /// Several workers, each with an engine of its own.
     pub(super) fn workers(&self, specs: Vec<PortSpec>, engines: Vec<Engine>) -> Vec<Forwarder> {
         let count = u8::try_from(engines.len()).unwrap();
-        let opened = self.inside("r", move || Ports::open_all(&specs, &[], count, 1000).unwrap());
+        let opened = self.inside("r", move || Ports::open_with(&specs, &[], (count, 1000), doors()).unwrap());
         let start = |(ports, engine)| Forwarder::start(self.namespace("r"), move || ports, engine);
         opened.into_iter().zip(engines).map(start).collect()
     }
@@ -201,6 +202,11 @@ fn method() -> IoChoice {
         Ok("xdp") => IoChoice::Xdp,
         _ => IoChoice::Packet,
     }
+}
+
+/// Whether packets come to workers by doors where a test does not say.
+pub(super) fn doors() -> bool {
+    std::env::var("FAIRWAY_TEST_DOORS").as_deref() != Ok("off")
 }
 
 /// Decides about one received packet.

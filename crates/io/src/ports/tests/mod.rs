@@ -4,6 +4,7 @@
 mod bench;
 mod changes;
 mod devices;
+mod doors;
 mod forwarded;
 mod throughput;
 mod vlans;

@@ -13,6 +13,7 @@ mod beyond;
 mod breakout;
 mod daemon;
 mod denied;
+mod doors;
 mod fabric;
 mod flood;
 mod fragments;

@@ -252,8 +252,18 @@ impl<const K: usize, const V: usize> Map<K, V> {
 
     /// An array of programs, to go on in; keys and values are four bytes. The kernel empties it when the last
     /// process that has its descriptor is gone.
+    ///
+    /// What a process leaves open, the kernel closes from the highest descriptor down, and sockets and devices take
+    /// it their time. So this one is high: it is emptied before.
     pub(crate) fn programs(name: &str, entries: u32) -> io::Result<Self> {
-        Self::create(MAP_TYPE_PROG_ARRAY, name, entries, 0)
+        const HIGH: libc::c_int = 512;
+        let map = Self::create(MAP_TYPE_PROG_ARRAY, name, entries, 0)?;
+        // SAFETY: the descriptor is open for the length of the call, and no memory is passed.
+        match super::check(unsafe { libc::fcntl(map.fd(), libc::F_DUPFD_CLOEXEC, HIGH) }) {
+            Ok(high) => Ok(Self { fd: owned(high) }),
+            // Where fewer descriptors are allowed, any will do.
+            Err(_) => Ok(map),
+        }
     }
 
     /// An array of devices, which frames can be redirected to like to sockets.

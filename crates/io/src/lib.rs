@@ -24,9 +24,10 @@
 //!   is on such an interface.
 //!
 //! Packets go through packet sockets with vnet headers: super-packets and unfinished checksums pass
-//! as they are, with every offload setting. Several workers share the devices; [`steering`] says who
-//! gets which packet. Where it is wanted and the device allows it, AF_XDP sockets take what they can in
-//! front of the packet sockets (see `ports/xdp.rs`).
+//! as they are, with every offload setting. Those of a router are at its doors, devices of its own that
+//! the program at tc sends through what is not the kernel's (see `ports/door.rs`). Several workers share
+//! the devices; [`steering`] says who gets which packet. Where it is wanted and the device allows it, AF_XDP
+//! sockets take what they can in front of that (see `ports/xdp.rs`).
 
 pub mod capabilities;
 pub mod capture;

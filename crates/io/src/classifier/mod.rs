@@ -1,9 +1,11 @@
 //! The classifier: which packets are Fairway's, and which are the kernel's.
 //!
-//! One eBPF program is loaded twice with shared maps. At the tc ingress of every Ethernet interface
-//! it drops what is Fairway's, so the kernel never answers it; as the filter of Fairway's packet
-//! sockets, which see packets before tc does, it accepts exactly the same packets. The rows of the
-//! table, in the order in which they decide:
+//! One table is made into several eBPF programs over the same maps. While a router runs, the program at the tc
+//! ingress of every Ethernet interface sends what is Fairway's through the door of a worker
+//! (`program::serve`), after it has forwarded what the kernel is to forward. While none runs, and where a
+//! packet socket on the device itself takes a copy, it drops exactly that, so the kernel never answers it.
+//! Where there are no doors, the table is the filter of packet sockets, too, which see packets before tc does;
+//! with AF_XDP it is in front of all (`program::xdp`). The rows of the table, in the order in which they decide:
 //!
 //! | packet | owner | [`Rule`] |
 //! |---|---|---|
@@ -26,8 +28,8 @@
 //!
 //! [`classify`] is the same table in plain Rust; a test holds the program to it.
 //!
-//! Where the kernel has no VLAN device for an interface with a tag, a second pair of programs, of the
-//! same table, is attached to the device that carries it. It decides about frames with such a tag
+//! Where the kernel has no VLAN device for an interface with a tag, a pair of programs of the same
+//! table, one for tc and one for a packet socket, is attached to the device that carries it. It decides about frames with such a tag
 //! only, and first of all:
 //!
 //! | packet | owner | [`Rule`] |
@@ -39,9 +41,10 @@
 //!
 //! The kernel would throw all of these away: it has nothing that receives such a tag.
 //!
-//! The tc program stays when this process ends, however it ends, and the next start replaces it
-//! without a gap (tcx on Linux 6.6 and later, else a filter under a clsact queueing discipline). If
-//! it went with the process, the kernel would answer the packets of all sessions with resets, and a
+//! The tc program that drops stays when this process ends, however it ends, and the next start replaces it
+//! without a gap (tcx on Linux 6.6 and later, else a filter under a clsact queueing discipline). It calls the
+//! one that serves a router by an array of programs, which the kernel empties when the process that made it
+//! is gone. If the classifier went with the process, the kernel would answer the packets of all sessions with resets, and a
 //! restart would end them. `fairway release` takes it off; so does removing the interface from the
 //! configuration.
 

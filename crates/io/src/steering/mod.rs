@@ -1,7 +1,8 @@
 //! Steering: which worker gets a packet.
 //!
-//! Each worker has a packet socket on each device; the sockets of a device are a fanout group
-//! (packet(7)), and an eBPF program picks one of them for each packet. It answers, in this order:
+//! The program at tc asks for each packet by whose door it goes, that for XDP into whose socket. Where there
+//! are no doors, each worker has a packet socket on each device; the sockets of a device are a fanout group
+//! (packet(7)), and an eBPF program picks one of them. The same instructions answer, in this order:
 //!
 //! | packet | worker |
 //! |---|---|

@@ -20,6 +20,7 @@ struct Worker {
     now: Now,
     sessions: usize,
     capacity: usize,
+    busy_polled: std::time::Duration,
     half_open: u32,
     counters: Counters,
     drops: Vec<DropRecord>,
@@ -41,6 +42,7 @@ impl Worker {
             now,
             sessions: engine.session_count(),
             capacity: engine.capacity(),
+            busy_polled: core.ports.busy_polled(),
             half_open: engine.half_open_count(),
             counters: engine.counters().clone(),
             drops: engine.drops().collect(),
@@ -143,6 +145,7 @@ impl Facts {
                 handed_over: count(Counter::PacketsHandedOver),
                 taken_over: count(Counter::PacketsTakenOver),
                 held_for_order: count(Counter::PacketsHeldForOrder),
+                busy_polled_milliseconds: u64::try_from(worker.busy_polled.as_millis()).unwrap_or(u64::MAX),
                 receive_overruns: worker.ports.iter().map(|port| port.statistics.rx_overruns).sum(),
             }
         };

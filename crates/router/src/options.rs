@@ -128,7 +128,7 @@ impl Options {
             metrics: None,
             session_log: None,
             workers: None,
-            busy_poll: Duration::from_micros(50),
+            busy_poll: Duration::from_micros(100),
             offload: Offload::default(),
             io: IoOptions::default(),
             confinement: None,

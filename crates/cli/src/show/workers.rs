@@ -1,5 +1,7 @@
 //! `fairway show workers`.
 
+use std::time::Duration;
+
 use fairway_router::api::{Nothing, Request, Response, Show, Workers};
 
 use super::{connect, present};
@@ -45,6 +47,12 @@ pub fn text(workers: &Workers) -> String {
     }
     let mut text = table.render();
     let flows = |count: u64| units::counted(usize::try_from(count).unwrap_or(usize::MAX), "flow", "flows");
+    for row in workers.workers.iter().filter(|row| row.busy_polled_milliseconds >= 1000) {
+        let time = units::duration(Duration::from_millis(row.busy_polled_milliseconds));
+        let line =
+            format!("worker {} looked for packets for {time} instead of sleeping (--busy-poll)", row.worker);
+        text.push_str(&paragraph(0, "", 0, &line));
+    }
     if workers.steered_flows > 0 {
         let line = format!("{} steered to another worker than the tuple says", flows(workers.steered_flows));
         text.push_str(&paragraph(0, "", 0, &line));

@@ -248,6 +248,12 @@ impl Ports {
         self.busy.set(most);
     }
 
+    /// How long [`Self::wait`] has looked for packets instead of sleeping.
+    #[must_use]
+    pub const fn busy_polled(&self) -> Duration {
+        self.busy.looked()
+    }
+
     /// Which of the workers this is.
     #[must_use]
     pub fn worker(&self) -> WorkerId {

@@ -82,6 +82,10 @@ pub struct Worker {
     pub held_for_order: u64,
     /// Packets that the kernel could not queue for it because it was too slow.
     pub receive_overruns: u64,
+    /// How long it has looked for packets instead of sleeping (`--busy-poll`), in milliseconds: processor time
+    /// that is not work.
+    #[serde(default)]
+    pub busy_polled_milliseconds: u64,
 }
 
 /// A counter.

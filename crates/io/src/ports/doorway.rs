@@ -1,14 +1,18 @@
 //! A worker at its door: reading, counting, and making the door again if somebody took it away.
 
 use fairway_types::Batch;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::door::{Door, NO_IPV6, name_of};
-use super::endpoint::Port;
+use super::endpoint::{Endpoint, Port};
 use super::intake::Intake;
 use super::{Ports, TOKEN_DOOR};
 use crate::error::{Context, OpenError};
 use crate::frame::VNET;
+
+/// By which interfaces lost frames came in is known when nothing waits. After so many seconds in which something
+/// always did when they were asked for, it is estimated.
+const PATIENCE: u8 = 2;
 
 /// What a worker knows of its door.
 #[derive(Debug, Default)]
@@ -20,12 +24,21 @@ pub(super) struct Doorway {
     pub(super) door: Option<Door>,
     /// Frames without room that interfaces were told of.
     told: u64,
+    /// For how many seconds they have been owed that.
+    owed: u8,
+    /// Whether it was said that there is no door; it is tried again each second.
+    complained: bool,
 }
 
 impl Doorway {
     /// A worker that has read nothing yet.
     pub(super) fn at(door: Option<Door>) -> Self {
         Self { door, ..Self::default() }
+    }
+
+    /// A second has passed.
+    pub(super) fn pass_second(&mut self) {
+        self.owed = if self.told < self.intake.lost { self.owed.saturating_add(1) } else { 0 };
     }
 }
 
@@ -89,14 +102,25 @@ impl Ports {
         let Some(doors) = shared.doors() else { return };
         // The kernel says how many there were in all; what an interface did not get is one of them, or waits.
         let mut left = doorway.intake.lost - doorway.told;
+        let drained = doorway.intake.taken >= doorway.intake.accepted;
+        if left == 0 || (!drained && doorway.owed < PATIENCE) {
+            return;
+        }
+        doorway.owed = 0;
+        let missing = |endpoint: &Endpoint| {
+            let given = doors.given(*worker, endpoint.device).wrapping_sub(endpoint.by_door.before);
+            given.saturating_sub(endpoint.by_door.taken + endpoint.by_door.lost)
+        };
+        let (lost, all) = (left, ports.iter().filter(|port| port.at_door().is_some()));
+        let all: u64 = all.filter_map(|port| port.endpoint.as_ref()).map(missing).sum();
         for port in ports.iter_mut().filter(|port| port.at_door().is_some()) {
             let Some(endpoint) = &mut port.endpoint else { continue };
-            let given = doors.given(*worker, endpoint.device).wrapping_sub(endpoint.by_door.before);
-            let missing = given.saturating_sub(endpoint.by_door.taken + endpoint.by_door.lost);
-            let lost = missing.min(left);
-            endpoint.by_door.lost += lost;
-            port.statistics.rx_overruns += lost;
-            left -= lost;
+            // While some wait, each has its part of what is lost.
+            let of = u128::from(missing(endpoint)) * u128::from(lost.min(all)) / u128::from(all.max(1));
+            let share = u64::try_from(of).unwrap_or(u64::MAX).min(left);
+            endpoint.by_door.lost += share;
+            port.statistics.rx_overruns += share;
+            left -= share;
         }
         doorway.told = doorway.intake.lost - left;
     }
@@ -128,8 +152,15 @@ impl Ports {
         }
         let device = name_of(*worker);
         match self.make_door() {
-            Ok(()) => warn!(device, "was gone, by which packets come to a worker; made again"),
-            Err(error) => warn!(device, %error, "this worker receives nothing; trying again"),
+            Ok(()) => {
+                self.doorway.complained = false;
+                warn!(device, "was gone, by which packets come to a worker; made again");
+            }
+            Err(error) if self.doorway.complained => debug!(device, %error, "there is still no door"),
+            Err(error) => {
+                self.doorway.complained = true;
+                warn!(device, %error, "this worker receives nothing; trying again each second");
+            }
         }
     }
 

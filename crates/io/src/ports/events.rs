@@ -75,6 +75,7 @@ impl Ports {
         }
         self.next_housekeeping = now + HOUSEKEEPING;
         self.keep_door();
+        self.doorway.pass_second();
         self.count_overruns();
         self.ask_who_takes_frames(now);
         self.keep_offloads(now);

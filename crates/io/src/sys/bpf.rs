@@ -193,7 +193,17 @@ struct ProgInfo {
 }
 const _: () = assert!(size_of::<ProgInfo>() == 80);
 
+#[cfg(test)]
+thread_local! {
+    /// Whether the kernel is as if before Linux 6.6 to this thread: without tcx.
+    pub(crate) static WITHOUT_TCX: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
+    #[cfg(test)]
+    if WITHOUT_TCX.get() && [PROG_QUERY, PROG_ATTACH, PROG_DETACH].contains(&command) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     // SAFETY: `attributes` is one of the structures above, live and writable for the call, and its
     // size is passed; the addresses inside point to memory that the callers keep alive.
     let result =

@@ -44,6 +44,10 @@ fn attempt(name: &str) -> io::Result<()> {
             call(libc::SYS_mmap, [0, 4096, prot.into(), flags.into()])
         }
         "push a byte into a terminal" => call(libc::SYS_ioctl, [0, 0x5412, 0, 0]),
+        "make a door" => {
+            let request = libc::c_long::try_from(crate::sys::tun::SET_FILTER).map_err(io::Error::other)?;
+            call(libc::SYS_ioctl, [-1, request, 0, 0])
+        }
         "signal another process" => call(libc::SYS_kill, [1, 0, 0, 0]),
         "be dumpable" => call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 1, 0, 0]),
         "a call of another kernel" => call(4000, [0; 4]),
@@ -157,6 +161,8 @@ fn what_a_router_needs_works() {
         assert_refused("router", name, 0);
     }
     assert_refused("files", "append to a file", 0);
+    // There is no such descriptor, but it was looked for.
+    assert_refused("router", "make a door", libc::EBADF);
 }
 
 /// What the filter costs a call of a packet's way: `cargo test -p fairway-io cost_of_a_call -- --ignored`.

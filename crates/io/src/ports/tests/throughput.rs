@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fairway_types::{Egress, Verdict};
 
-use super::bench::{Bench, RIGHT};
+use super::bench::{Bench, Engine, Forwarder, RIGHT, across};
 use crate::classifier::asm::{Alu, Assembler, Reg, Size, When};
 use crate::sys::bpf::{Map, Program, ProgramKind, XdpAttachment, XdpPlace, possible_cpus};
 use crate::sys::tun::Device;
@@ -73,14 +73,21 @@ fn iperf(bench: &Bench, options: &str) -> f64 {
 
 #[test]
 fn tcp_crosses_with_every_offload_setting() {
-    let Some(bench) = Bench::raise() else { return };
-    let forwarder = bench.forwarder();
-    let _server = Server::start(&bench, "b");
+    for workers in [1, 2] {
+        let Some(bench) = Bench::raise() else { return };
+        let engines = (0..workers).map(|_| -> Engine { Box::new(across) }).collect();
+        let workers = bench.workers(Bench::specs(), engines);
+        crosses_with_every_offload_setting(&bench, &workers);
+    }
+}
+
+fn crosses_with_every_offload_setting(bench: &Bench, workers: &[Forwarder]) {
+    let _server = Server::start(bench, "b");
     for settings in ["on", "off"] {
         bench.set_offloads(settings);
         for target in ["10.77.2.2", "2001:db8:77:2::2"] {
             for direction in ["", "-R"] {
-                let arrived = carried(&bench, &format!("-c {target} -n 40M {direction}"));
+                let arrived = carried(bench, &format!("-c {target} -n 40M {direction}"));
                 // A server counts no more when its client has sent it all.
                 assert!(arrived > 30.0, "offloads {settings}, {target} {direction}: {arrived} of 40 MB");
             }
@@ -90,15 +97,17 @@ fn tcp_crosses_with_every_offload_setting() {
     bench.output("a", "ethtool -K eth0 tx on tso off gso off");
     bench.output("r", "ethtool -K right tx off tso off gso off");
     bench.output("r", "ethtool -K left gro on");
-    let arrived = carried(&bench, "-c 10.77.2.2 -n 40M");
+    let arrived = carried(bench, "-c 10.77.2.2 -n 40M");
     assert!(arrived > 30.0, "{arrived} of 40 MB");
     // A program that gets no processor loses some of what has arrived.
-    let arrived = carried(&bench, "-c 10.77.2.2 -n 10M -u -b 50M -l 1200");
+    let arrived = carried(bench, "-c 10.77.2.2 -n 10M -u -b 50M -l 1200");
     assert!(arrived > 5.0, "datagrams: {arrived} of 10 MB");
-    let drops = forwarder.ask(|ports, _, _| {
-        ports.status().iter().map(|s| s.statistics.drops().collect::<Vec<_>>()).collect::<Vec<_>>()
-    });
-    eprintln!("drops: {drops:?}");
+    for worker in workers {
+        let drops = worker.ask(|ports, _, _| {
+            ports.status().iter().map(|s| s.statistics.drops().collect::<Vec<_>>()).collect::<Vec<_>>()
+        });
+        eprintln!("drops: {drops:?}");
+    }
 }
 
 /// Not a test of anything: prints what this machine does, for comparison.

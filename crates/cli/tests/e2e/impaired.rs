@@ -45,7 +45,9 @@ fn programs_work_over_loss_and_reordering() {
         // Two WANs in one direction: 9.75 % are to be expected of some 1040.
         assert!((5.0..16.0).contains(&lost), "iperf3 UDP: {lost} % lost");
     }
-    lab.assert_moved(&before, &[]);
+    // A host that has closed answers a segment that was overtaken with a reset of that segment's place
+    // (RFC 9293, 3.10.7.4), which is behind what the other side has said since: nobody heeds it.
+    lab.assert_moved(&before, &["branch tcp-reset-outside-window?", "dc tcp-reset-outside-window?"]);
 }
 
 /// iperf3 with UDP. It begins with a single datagram each way, and waits forever when one is lost.

@@ -32,7 +32,7 @@ pub(super) const NONCE_LENGTH: usize = 12;
 pub(super) enum Gcm {
     Library(aead::LessSafeKey),
     #[cfg(target_arch = "x86_64")]
-    Wide(Box<wide::Key>),
+    Wide(wide::Key),
 }
 
 impl Gcm {
@@ -54,7 +54,7 @@ impl Gcm {
         match self {
             Self::Library(key) => near::bring(key),
             #[cfg(target_arch = "x86_64")]
-            Self::Wide(key) => near::bring(&**key),
+            Self::Wide(key) => near::bring(key.parts()),
         }
     }
 

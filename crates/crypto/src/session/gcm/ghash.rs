@@ -12,41 +12,32 @@ use core::arch::x86_64::{
     _mm256_set_m128i, _mm256_setzero_si256, _mm256_shuffle_epi32, _mm256_xor_si256,
 };
 
-use zeroize::Zeroize;
-
 /// Blocks whose products are reduced together, at most.
 pub(super) const BLOCKS: usize = 16;
 
-/// The powers of the point, the highest first, and a zero.
-pub(super) struct Powers([__m128i; BLOCKS + 1]);
+/// How many of [`powers_of`] there are.
+pub(super) const POWERS: usize = BLOCKS + 1;
 
-impl Powers {
-    /// Those of a point, which is what the cipher makes of a block of zeros, as a number.
-    #[target_feature(enable = "vpclmulqdq,avx2")]
-    pub(super) fn of(point: u128) -> Self {
-        // By x; what falls out at the top comes back as the other terms of the polynomial.
-        let fallen = (point >> 127) * POLYNOMIAL;
-        let point = (point << 1) ^ fallen;
-        let point = _mm_set_epi64x((point >> 64) as i64, point as i64);
-        let (mut powers, mut power) = ([_mm_setzero_si128(); BLOCKS + 1], point);
-        for place in powers[..BLOCKS].iter_mut().rev() {
-            *place = power;
-            power = product(power, point);
-        }
-        Self(powers)
+/// The powers of a point, the highest first, and a zero. The point is what the cipher makes of a block of
+/// zeros, as a number.
+#[target_feature(enable = "vpclmulqdq,avx2")]
+pub(super) fn powers_of(point: u128) -> [__m128i; POWERS] {
+    // By x; what falls out at the top comes back as the other terms of the polynomial.
+    let fallen = (point >> 127) * POLYNOMIAL;
+    let point = (point << 1) ^ fallen;
+    let point = _mm_set_epi64x((point >> 64) as i64, point as i64);
+    let (mut powers, mut power) = ([_mm_setzero_si128(); POWERS], point);
+    for place in powers[..BLOCKS].iter_mut().rev() {
+        *place = power;
+        power = product(power, point);
     }
-
-    /// What so many blocks are multiplied with, by pairs; a last one without a partner has a zero.
-    #[inline]
-    pub(super) fn of_blocks(&self, blocks: usize) -> &[[__m128i; 2]] {
-        self.0[BLOCKS.saturating_sub(blocks)..].as_chunks().0
-    }
+    powers
 }
 
-impl Drop for Powers {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
+/// What so many blocks are multiplied with, by pairs; a last one without a partner has a zero.
+#[inline]
+pub(super) fn of_blocks(powers: &[__m128i; POWERS], blocks: usize) -> &[[__m128i; 2]] {
+    powers[BLOCKS.saturating_sub(blocks)..].as_chunks().0
 }
 
 /// x^128 = x^127 + x^126 + x^121 + 1, with the bits turned around and the highest left out.

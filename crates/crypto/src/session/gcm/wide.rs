@@ -15,8 +15,10 @@ use core::arch::x86_64::{
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256, _mm256_xor_si256, _mm256_zextsi128_si256,
 };
 
-use super::aes::RoundKeys;
-use super::ghash::{BLOCKS, Powers, Sum};
+use zeroize::Zeroize;
+
+use super::aes::{self, ROUND_KEYS};
+use super::ghash::{BLOCKS, POWERS, Sum, of_blocks, powers_of};
 use super::part;
 use super::{KEY_LENGTH, NONCE_LENGTH};
 use crate::hop::TAG_LENGTH;
@@ -28,21 +30,51 @@ pub(super) const REGISTER: usize = 2 * BLOCK;
 const CHUNK: usize = BLOCKS * BLOCK;
 const REGISTERS: usize = CHUNK / REGISTER;
 
-/// A key, expanded. Its parts are zeroed when they are dropped.
+/// Registers of a cache line, of 64 bytes.
+const LINE: usize = 4;
+/// Powers, and behind them the keys of rounds.
+const PARTS: usize = POWERS + ROUND_KEYS;
+
+/// A key, expanded. It is zeroed when it is dropped.
 ///
-/// It is not aligned to cache lines: what the allocator cuts off for that stays between keys that come and go,
-/// and a router under a flood grew by a fifth.
-#[repr(C)]
+/// It begins where a cache line does, in memory with some to spare: what the allocator cuts off to align it stays
+/// between keys that come and go, and a router under a flood would grow by a fifth.
 pub(in crate::session) struct Key {
-    powers: Powers,
-    rounds: RoundKeys,
+    memory: Box<[__m128i; PARTS + LINE - 1]>,
+    first: usize,
 }
 
 impl Key {
     /// Expands a key; `None` where the processor has not the instructions.
-    pub(super) fn new(key: &[u8; KEY_LENGTH]) -> Option<Box<Self>> {
+    pub(super) fn new(key: &[u8; KEY_LENGTH]) -> Option<Self> {
         // SAFETY: the processor was just seen to have them.
         processor::has_gcm_on_256_bits().then(|| unsafe { Self::expand(key) })
+    }
+
+    /// All of it.
+    #[inline]
+    pub(super) fn parts(&self) -> &[__m128i; PARTS] {
+        match self.memory[self.first % LINE..].first_chunk() {
+            Some(parts) => parts,
+            None => unreachable!("there is that much to spare"),
+        }
+    }
+
+    /// What so many blocks are multiplied with.
+    #[inline]
+    fn powers(&self, blocks: usize) -> &[[__m128i; 2]] {
+        match self.parts().first_chunk() {
+            Some(powers) => of_blocks(powers, blocks),
+            None => unreachable!("they are a part of it"),
+        }
+    }
+
+    #[inline]
+    fn rounds(&self) -> &[__m128i; ROUND_KEYS] {
+        match self.parts().last_chunk() {
+            Some(rounds) => rounds,
+            None => unreachable!("they are a part of it"),
+        }
     }
 
     /// Encrypts in place, and gives the tag.
@@ -70,12 +102,18 @@ impl Key {
     }
 
     #[target_feature(enable = "vaes,vpclmulqdq")]
-    fn expand(key: &[u8; KEY_LENGTH]) -> Box<Self> {
-        let rounds = RoundKeys::expand(halves(load(key)));
-        let [zeros] = rounds.encrypt([_mm256_setzero_si256()], |_| {});
+    fn expand(key: &[u8; KEY_LENGTH]) -> Self {
+        let mut rounds = aes::expand(halves(load(key)));
+        let [zeros] = aes::encrypt(&rounds, [_mm256_setzero_si256()], |_| {});
         let [point, _] = halves(_mm256_shuffle_epi8(zeros, turned()));
-        let powers = Powers::of(part::number(point));
-        Box::new(Self { rounds, powers })
+        let mut powers = powers_of(part::number(point));
+        let mut memory = Box::new([_mm_setzero_si128(); PARTS + LINE - 1]);
+        let first = memory.as_ptr().addr().wrapping_neg() / BLOCK % LINE;
+        let parts = powers.iter().chain(&rounds);
+        memory.iter_mut().skip(first).zip(parts).for_each(|(place, part)| *place = *part);
+        rounds.zeroize();
+        powers.zeroize();
+        Self { memory, first }
     }
 
     #[target_feature(enable = "vaes,vpclmulqdq")]
@@ -121,11 +159,11 @@ impl Key {
         self.cross::<SEALS>(rest, &stream, blocks + usize::from(has_room), &mut hash, &mut sum);
         let mut hidden_by = stream[REGISTERS - 1];
         if !has_room {
-            [hidden_by] = self.rounds.encrypt([hiding], |_| {});
+            [hidden_by] = aes::encrypt(self.rounds(), [hiding], |_| {});
             hash = core::mem::replace(&mut sum, Sum::new()).reduced();
         }
         let lengths = _mm256_zextsi128_si256(_mm_xor_si128(lengths, hash));
-        for powers in self.powers.of_blocks(1) {
+        for powers in self.powers(1) {
             sum.add(lengths, *powers);
         }
         let hash = _mm_shuffle_epi8(sum.reduced(), halves(turned())[0]);
@@ -143,12 +181,12 @@ impl Key {
     ) -> [__m256i; REGISTERS] {
         let turned = turned();
         let mut sum = Sum::new();
-        let mut work = hashed.iter().zip(self.powers.of_blocks(BLOCKS));
+        let mut work = hashed.iter().zip(self.powers(BLOCKS));
         if let Some((piece, powers)) = work.next() {
             let before = _mm256_zextsi128_si256(*hash);
             sum.add(_mm256_xor_si256(_mm256_shuffle_epi8(load(piece), turned), before), *powers);
         }
-        let stream = self.rounds.encrypt(counters, |_| {
+        let stream = aes::encrypt(self.rounds(), counters, |_| {
             if let Some((piece, powers)) = work.next() {
                 sum.add(_mm256_shuffle_epi8(load(piece), turned), *powers);
             }
@@ -175,7 +213,7 @@ impl Key {
             let before = _mm256_zextsi128_si256(core::mem::replace(hash, _mm_setzero_si128()));
             sum.add(_mm256_xor_si256(_mm256_shuffle_epi8(sealed, turned), before), *powers);
         };
-        let mut with = stream.iter().zip(self.powers.of_blocks(blocks));
+        let mut with = stream.iter().zip(self.powers(blocks));
         let (whole, part) = bytes.as_chunks_mut::<REGISTER>();
         for (piece, (stream, powers)) in whole.iter_mut().zip(&mut with) {
             let before = load(piece);
@@ -198,7 +236,7 @@ impl Key {
         let mut hash = _mm_setzero_si128();
         for chunk in associated.chunks(CHUNK) {
             let mut sum = Sum::new();
-            let powers = self.powers.of_blocks(chunk.len().div_ceil(BLOCK));
+            let powers = self.powers(chunk.len().div_ceil(BLOCK));
             for (part, powers) in chunk.chunks(REGISTER).zip(powers) {
                 let before = _mm256_zextsi128_si256(core::mem::replace(&mut hash, _mm_setzero_si128()));
                 let blocks = _mm256_shuffle_epi8(part::load(part), turned());
@@ -207,6 +245,12 @@ impl Key {
             hash = sum.reduced();
         }
         hash
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.memory.zeroize();
     }
 }
 

@@ -117,11 +117,7 @@ pub(crate) fn assemble(
     frames: Frames,
     answer: Answer,
 ) -> Result<Vec<Instruction>, AssemblyError> {
-    let mut asm = Assembler::default();
-    let rules = Rule::ALL.map(|_| asm.label());
-    let (fragment, pass) = (asm.label(), asm.label());
-    let mut builder = Builder { asm, maps, frames, rules, fragment, pass };
-    builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    let mut builder = Builder::new(Assembler::default(), maps, frames);
     if let Answer::Drop { unless: Some(programs) } = answer {
         builder.asm.tail_call(programs, 0);
     }
@@ -147,6 +143,14 @@ const OTHER_HOST: i32 = 3;
 const LINK_HEADER: i32 = 14;
 
 impl Builder {
+    /// The beginning of a program: R6 = the context.
+    fn new(mut asm: Assembler, maps: MapFds, frames: Frames) -> Self {
+        let rules = Rule::ALL.map(|_| asm.label());
+        let (fragment, pass) = (asm.label(), asm.label());
+        asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+        Self { asm, maps, frames, rules, fragment, pass }
+    }
+
     fn rule(&self, rule: Rule) -> Label {
         self.rules[rule as usize]
     }

@@ -31,11 +31,7 @@ const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES && WORKER + 4
 
 /// Assembles the program for tc, for all devices.
 pub(crate) fn assemble_serve(maps: MapFds, serve: Serve) -> Result<Vec<Instruction>, AssemblyError> {
-    let mut asm = Assembler::default();
-    let rules = Rule::ALL.map(|_| asm.label());
-    let (fragment, pass) = (asm.label(), asm.label());
-    let mut builder = Builder { asm, maps, frames: Frames::Untagged, rules, fragment, pass };
-    builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    let mut builder = Builder::new(Assembler::default(), maps, Frames::Untagged);
     if let Some(maps) = maps.offload {
         let other = builder.asm.label();
         offload::begin(&mut builder.asm);

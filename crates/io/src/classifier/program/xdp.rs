@@ -53,11 +53,7 @@ const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES && SOCKET + 4
 
 /// Assembles the program for XDP on one device.
 pub(crate) fn assemble_redirect(maps: MapFds, redirect: Redirect) -> Result<Vec<Instruction>, AssemblyError> {
-    let mut asm = Assembler::for_xdp();
-    let rules = Rule::ALL.map(|_| asm.label());
-    let (fragment, pass) = (asm.label(), asm.label());
-    let mut builder = Builder { asm, maps, frames: Frames::Untagged, rules, fragment, pass };
-    builder.asm.alu_reg(Alu::Move, Reg::R6, Reg::R1);
+    let mut builder = Builder::new(Assembler::for_xdp(), maps, Frames::Untagged);
     if let Some(maps) = maps.offload {
         builder.forward_frames(redirect, maps);
     }

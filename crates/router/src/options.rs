@@ -111,6 +111,9 @@ pub struct Options {
 const USUAL_WORKERS: usize = 8;
 
 impl Options {
+    /// How many microseconds a worker looks for the next packet, where nothing else is said.
+    pub const USUAL_BUSY_POLL: u16 = 100;
+
     /// As many workers as there are processors for them, at most eight.
     #[must_use]
     pub fn usual_workers() -> u8 {
@@ -128,7 +131,7 @@ impl Options {
             metrics: None,
             session_log: None,
             workers: None,
-            busy_poll: Duration::from_micros(100),
+            busy_poll: Duration::from_micros(Self::USUAL_BUSY_POLL as u64),
             offload: Offload::default(),
             io: IoOptions::default(),
             confinement: None,

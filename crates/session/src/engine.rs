@@ -17,11 +17,11 @@ use fairway_types::{
     Batch, Counter, Counters, DropReason, InterfaceId, Now, Outlet, PacketBuf, PathId, PeerId, Protocol,
     Slot, Time, Verdict,
 };
-use fairway_wire::ParseError;
-use fairway_wire::ip::{self, Parsed};
+use fairway_wire::ip;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::approach::{Arrival, GROUP, KEYS_AHEAD};
 use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
@@ -37,7 +37,7 @@ use crate::path::Path;
 use crate::record::Records;
 use crate::session::{Session, Side};
 use crate::shard::{Audience, Exceptions, Holds, Notice, Placement, Shard, Shared};
-use crate::table::{Hint, Index, Table};
+use crate::table::{Index, Table};
 use crate::timers::Wheel;
 use crate::together::{Company, Together};
 use crate::vault::{Vault, VaultIndex};
@@ -50,19 +50,6 @@ const SESSIONS_PER_TIMEOUT: usize = 64;
 const ANNOUNCEMENTS: u8 = 4;
 /// How many events wait for [`Engine::poll_event`] before further ones are forgotten.
 const EVENTS: usize = 1024;
-
-/// How many packets are parsed before the first of them is decided.
-const GROUP: usize = 64;
-
-/// How many packets before its turn the keys for a packet are asked for: with more, others' payloads would
-/// have displaced them by then.
-const KEYS_AHEAD: usize = 2;
-
-/// A packet before it is decided.
-pub(crate) struct Arrival {
-    pub(crate) headers: Result<(Parsed, FlowKey), ParseError>,
-    pub(crate) hint: Hint,
-}
 
 /// One worker's sessions and everything needed to decide about packets.
 pub struct Engine {
@@ -115,7 +102,7 @@ pub struct Engine {
     /// Packets of a batch before they are decided.
     arrivals: Vec<Arrival>,
     /// Where the keys of their sessions are, and which side they come from; empty if no session has any.
-    keys: Vec<Option<(VaultIndex, Side)>>,
+    pub(crate) keys: Vec<Option<(VaultIndex, Side)>>,
     /// What is done with several packets of a batch at once.
     pub(crate) together: Together,
     /// Decrypted payload section of the packet in hand.
@@ -241,38 +228,6 @@ impl Engine {
         }
         self.arrivals = arrivals;
         self.together.batch = together;
-    }
-
-    /// Parses packets, and brings what the table has for them into the cache before the first of
-    /// them is decided: waiting for memory is most of what a packet would cost otherwise.
-    fn approach(&mut self, group: &[Slot], arrivals: &mut Vec<Arrival>) {
-        arrivals.clear();
-        arrivals.extend(group.iter().map(|packet| self.arrival(packet)));
-        self.table.guess(arrivals.iter_mut().map(|arrival| &mut arrival.hint));
-        self.table.touch(arrivals.iter().map(|arrival| &arrival.hint));
-        self.keys.clear();
-        if self.vault.len() > 0 {
-            self.keys.extend(arrivals.iter().map(|arrival| self.table.guessed_protection(&arrival.hint)));
-        }
-    }
-
-    /// Brings what the packet in a place needs of its session's keys into the cache.
-    #[inline]
-    fn bring_keys(&self, place: usize) {
-        if let Some(Some((protection, side))) = self.keys.get(place) {
-            self.vault.bring(Some(*protection), *side);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn arrival(&self, packet: &Slot) -> Arrival {
-        let headers = ip::parse(packet.packet.bytes())
-            .map(|parsed| (parsed, FlowKey::of_packet(packet.interface, &parsed)));
-        let hint = match &headers {
-            Ok((_, key)) => self.table.hint(key),
-            Err(_) => Hint::NONE,
-        };
-        Arrival { headers, hint }
     }
 
     fn account(&mut self, group: &[Slot]) {

@@ -23,6 +23,7 @@
 //! [`svr-wire`, section 5]: https://datatracker.ietf.org/doc/draft-menon-svr/
 
 mod answer;
+mod approach;
 mod budget;
 mod carry;
 mod control;

@@ -12,7 +12,8 @@ use fairway_types::{DropReason, Now, Slot, Verdict};
 use fairway_wire::ip::Fragment;
 use fairway_wire::svr;
 
-use crate::engine::{Arrival, Engine};
+use crate::approach::Arrival;
+use crate::engine::Engine;
 use crate::protect::{Layout, Treatment};
 use crate::vault::Place;
 
@@ -97,6 +98,10 @@ impl Engine {
     /// Verifies what is to be opened of packets that arrived.
     #[inline]
     pub(crate) fn check_all(&self, group: &[Slot], arrivals: &[Arrival], together: &mut Group) {
+        // Keys of the group before are not held on to.
+        together.checked.clear();
+        together.sealed.clear();
+        together.passed = 0;
         if self.vault.checks() {
             self.find_sealed(group, arrivals, together);
             verify_all(group, together);
@@ -104,11 +109,8 @@ impl Engine {
     }
 
     fn find_sealed(&self, group: &[Slot], arrivals: &[Arrival], together: &mut Group) {
-        together.checked.clear();
-        together.sealed.clear();
-        together.passed = 0;
         for (place, (packet, arrival)) in group.iter().zip(arrivals).enumerate() {
-            if let Some((checked, layout)) = self.check(packet, arrival) {
+            if let Some((checked, layout)) = self.check(packet, arrival, place) {
                 together.checked.push(checked);
                 together.sealed.push((place, layout));
             }
@@ -116,12 +118,12 @@ impl Engine {
     }
 
     /// Looks at a packet; `None` where there is nothing to gain.
-    fn check(&self, packet: &Slot, arrival: &Arrival) -> Option<(Checked, Layout)> {
+    fn check(&self, packet: &Slot, arrival: &Arrival, place: usize) -> Option<(Checked, Layout)> {
         let (parsed, key) = arrival.headers.as_ref().ok()?;
         if packet.gso.is_some() || parsed.fragment != Fragment::No {
             return None;
         }
-        let (protection, side) = self.table.guessed_protection(&arrival.hint)?;
+        let (protection, side) = (*self.keys.get(place)?)?;
         let protection = self.vault.get(Some(protection))?;
         let Place::End(end) = &protection.place else { return None };
         if !end.checks() || protection.treatment(side) != Treatment::Open {

@@ -29,7 +29,7 @@ pub struct RouterArgs {
     pub workers: Option<u8>,
     /// How many microseconds a worker looks for the next packet before it sleeps, where packets follow one another
     /// that closely and nobody else wants the processor; 0 for not at all.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 100,
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = fairway_router::Options::USUAL_BUSY_POLL,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub busy_poll: u16,
     /// Whether established sessions that need nothing but other addresses and ports stay in the kernel:

@@ -15,6 +15,7 @@ pub(crate) struct Instruction {
 /// Numbers of the kernel's helpers (include/uapi/linux/bpf.h).
 const HELPER_MAP_LOOKUP: i32 = 1;
 const HELPER_TAIL_CALL: i32 = 12;
+const HELPER_REDIRECT: i32 = 23;
 const HELPER_SKB_LOAD_BYTES: i32 = 26;
 const HELPER_REDIRECT_MAP: i32 = 51;
 const HELPER_XDP_LENGTH: i32 = 188;
@@ -122,6 +123,34 @@ pub(crate) enum Ground {
     /// A frame of a device's driver (`struct xdp_md`, Linux 5.18).
     Driver,
 }
+
+/// Offsets in `struct __sk_buff`, the context on the [`Ground::Stack`] (include/uapi/linux/bpf.h).
+pub(crate) mod context {
+    pub(crate) const LENGTH: i16 = 0;
+    pub(crate) const PACKET_TYPE: i16 = 4;
+    pub(crate) const MARK: i16 = 8;
+    pub(crate) const PROTOCOL: i16 = 16;
+    pub(crate) const VLAN_PRESENT: i16 = 20;
+    pub(crate) const VLAN_TCI: i16 = 24;
+    pub(crate) const VLAN_PROTOCOL: i16 = 28;
+    pub(crate) const INGRESS: i16 = 36;
+    pub(crate) const IFINDEX: i16 = 40;
+    pub(crate) const DATA: i16 = 76;
+    pub(crate) const DATA_END: i16 = 80;
+    pub(crate) const SEGMENTS: i16 = 164;
+    pub(crate) const SEGMENT_SIZE: i16 = 176;
+}
+
+/// Offsets in `struct xdp_md`, the context of a [`Ground::Driver`].
+pub(crate) mod driver_context {
+    pub(crate) const DATA: i16 = 0;
+    pub(crate) const DATA_END: i16 = 4;
+    pub(crate) const IFINDEX: i16 = 12;
+    pub(crate) const RX_QUEUE_INDEX: i16 = 16;
+}
+
+/// What programs at tc answer with to drop a packet: `TC_ACT_SHOT`, which is also `TCX_DROP`.
+pub(crate) const TC_DROP: i32 = 2;
 
 /// A program under construction.
 #[derive(Debug, Default)]
@@ -295,6 +324,35 @@ impl Assembler {
         self.load_map(Reg::R1, map);
         self.alu(Alu::Move, Reg::R3, otherwise);
         self.call(HELPER_REDIRECT_MAP);
+    }
+
+    /// Goes on when the frame that `data` points to has so many bytes; loses R1 and R3. R6 = the context.
+    pub(crate) fn within(&mut self, data: Reg, bytes: i32, otherwise: Label) {
+        let end = match self.ground {
+            Ground::Stack => context::DATA_END,
+            Ground::Driver => driver_context::DATA_END,
+        };
+        self.load(Size::Word, Reg::R3, Reg::R6, end);
+        self.alu_reg(Alu::Move, Reg::R1, data);
+        self.alu(Alu::Add, Reg::R1, bytes);
+        self.jump_if_reg(Reg::R1, When::Above, Reg::R3, otherwise);
+    }
+
+    /// `data` = the frame, of which so many bytes can be read and written; loses R1 and R3.
+    pub(crate) fn frame(&mut self, data: Reg, bytes: i32, otherwise: Label) {
+        let start = match self.ground {
+            Ground::Stack => context::DATA,
+            Ground::Driver => driver_context::DATA,
+        };
+        self.load(Size::Word, data, Reg::R6, start);
+        self.within(data, bytes, otherwise);
+    }
+
+    /// Sends the packet by the device in R1, and ends the program.
+    pub(crate) fn send_by_device(&mut self) {
+        self.alu(Alu::Move, Reg::R2, 0);
+        self.call(HELPER_REDIRECT);
+        self.exit();
     }
 
     /// Goes on in the program that the map has at an index, and does not come back; without one, goes on

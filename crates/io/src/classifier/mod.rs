@@ -111,8 +111,7 @@ struct Service {
 impl Service {
     fn open(maps: MapFds, entrance: &Entrance, programs: Map<4, 4>) -> Result<Self, OpenError> {
         let Entrance { kernel, doors, steering } = entrance;
-        let maps = MapFds { offload: Some(kernel.fds()), ..maps };
-        let serve = Serve { doors: *doors, steering: *steering };
+        let serve = Serve { flows: kernel.fds(), doors: *doors, steering: *steering };
         let program = load(ProgramKind::SchedCls, "fairway_serve", assemble_serve(maps, serve))?;
         let value = program.fd().as_raw_fd().to_ne_bytes();
         programs.insert(&[0; 4], &value).context("enter the program for tc")?;

@@ -9,22 +9,9 @@ mod xdp;
 
 pub(crate) use self::serve::{Serve, assemble_serve};
 pub(crate) use self::xdp::{DEVICE_BYTES, Redirect, assemble_redirect};
-use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
+use super::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, TC_DROP, When, context};
 use super::rule::{BFD_PORT, EXTENSION_HEADERS, Rule};
-use crate::offload;
-
-/// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
-mod context {
-    pub(super) const PACKET_TYPE: i16 = 4;
-    pub(super) const MARK: i16 = 8;
-    pub(super) const PROTOCOL: i16 = 16;
-    pub(super) const VLAN_PRESENT: i16 = 20;
-    pub(super) const VLAN_TCI: i16 = 24;
-    pub(super) const VLAN_PROTOCOL: i16 = 28;
-    pub(super) const IFINDEX: i16 = 40;
-    pub(super) const DATA: i16 = 76;
-    pub(super) const DATA_END: i16 = 80;
-}
+use crate::{offload, steering};
 
 /// Places on the stack, relative to R10.
 mod stack {
@@ -84,8 +71,6 @@ pub(crate) enum Answer {
     Rule,
 }
 
-/// `TC_ACT_SHOT`, which is also `TCX_DROP`.
-const TC_DROP: i32 = 2;
 /// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`.
 const TC_NEXT: i32 = -1;
 
@@ -97,7 +82,7 @@ pub(crate) struct MapFds {
     pub(crate) counters: i32,
     pub(crate) tags: i32,
     pub(crate) host_ports: i32,
-    /// Those of flows that the kernel forwards by itself, if it does.
+    /// Those of flows that the program for XDP forwards by itself, if it does.
     pub(crate) offload: Option<offload::MapFds>,
 }
 
@@ -483,8 +468,8 @@ impl Builder {
         self.asm.jump(peer);
     }
 
-    /// One landing place for each rule, then the common end.
-    fn finish(&mut self, answer: Answer) {
+    /// One landing place for each rule, then the common end: R7 = the rule that decided.
+    fn land(&mut self) {
         let end = self.asm.label();
         for rule in Rule::ALL {
             // The verifier refuses what nothing leads to.
@@ -499,6 +484,23 @@ impl Builder {
             self.asm.jump(end);
         }
         self.asm.place(end);
+    }
+
+    /// R0 = the worker that a packet is for. The other registers but R6 are lost, and the stack from
+    /// [`steering::STACK_BYTES`] up.
+    fn steer(&mut self, steering: Option<steering::Parameters>) {
+        let Some(parameters) = steering else {
+            self.asm.alu(Alu::Move, Reg::R0, 0);
+            return;
+        };
+        let chosen = self.asm.label();
+        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
+        self.asm = steering::inline(std::mem::take(&mut self.asm), parameters, chosen);
+        self.asm.place(chosen);
+    }
+
+    fn finish(&mut self, answer: Answer) {
+        self.land();
         let (taken, kernel) = match answer {
             Answer::Drop { .. } => {
                 self.count();

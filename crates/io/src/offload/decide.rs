@@ -10,10 +10,12 @@
 
 use fairway_wire::svr;
 
-use super::layout::{LINK_HEADER, context, flag, frame, slot};
+use super::layout::{LINK_HEADER, device, flag, slot};
 use super::turn::{self, Room};
 use super::{MapFds, index};
-use crate::classifier::asm::{Alu, Assembler, Ground, Label, Reg, Size, When};
+use crate::classifier::asm::{
+    Alu, Assembler, Ground, Label, Reg, Size, TC_DROP, When, context, driver_context,
+};
 use crate::steering::key;
 
 /// Places on the stack, relative to R10, below those of the classifier and of steering.
@@ -56,7 +58,6 @@ const HELPER_PULL: i32 = 39;
 /// As much as the headers of most packets have.
 const HEADERS: i32 = LINK_HEADER + 40 + 32;
 const XDP_DROP: i32 = 1;
-const TC_DROP: i32 = 2;
 
 /// Where the IP header is in a frame.
 pub(super) const IP: i16 = LINK_HEADER as i16;
@@ -122,8 +123,7 @@ impl Forwarding<'_> {
         }
         self.asm.load(Size::Word, Reg::R2, Reg::R6, context::LENGTH);
         self.asm.store(Size::Word, Reg::R10, stack::LENGTH, Reg::R2);
-        self.asm.load(Size::Word, Reg::R9, Reg::R6, context::DATA);
-        self.within(Reg::R9, i32::from(IP) + 20 + 8, pull);
+        self.asm.frame(Reg::R9, i32::from(IP) + 20 + 8, pull);
         self.asm.jump(ready);
         self.asm.place(pull);
         // Some drivers leave headers in pages of their own.
@@ -133,22 +133,20 @@ impl Forwarding<'_> {
         self.asm.place(whole);
         self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R6);
         self.asm.call(HELPER_PULL);
-        self.asm.load(Size::Word, Reg::R9, Reg::R6, context::DATA);
-        self.within(Reg::R9, i32::from(IP) + 20 + 8, other);
+        self.asm.frame(Reg::R9, i32::from(IP) + 20 + 8, other);
         self.asm.place(ready);
     }
 
     /// Goes on with frames to the device's own address that are not too long. R9 = the frame.
     fn driver_link_layer(&mut self) {
         let other = self.other;
-        self.asm.load(Size::Word, Reg::R1, Reg::R8, frame::DOUBTFUL);
+        self.asm.load(Size::Word, Reg::R1, Reg::R8, device::DOUBTFUL);
         self.asm.store(Size::Word, Reg::R10, stack::DOUBTFUL, Reg::R1);
         self.asm.xdp_length();
-        self.asm.load(Size::Half, Reg::R1, Reg::R8, frame::LONGEST);
+        self.asm.load(Size::Half, Reg::R1, Reg::R8, device::LONGEST);
         self.asm.jump_if_reg(Reg::R0, When::Above, Reg::R1, other);
         self.asm.store(Size::Word, Reg::R10, stack::LENGTH, Reg::R0);
-        self.asm.load(Size::Word, Reg::R9, Reg::R6, frame::DATA);
-        self.within(Reg::R9, i32::from(IP) + 20 + 8, other);
+        self.asm.frame(Reg::R9, i32::from(IP) + 20 + 8, other);
         for (size, at) in [(Size::Word, 0), (Size::Half, 4)] {
             self.asm.load(size, Reg::R1, Reg::R9, at);
             self.asm.load(size, Reg::R2, Reg::R8, at);
@@ -163,30 +161,8 @@ impl Forwarding<'_> {
         self.asm.jump_if(Reg::R1, When::NotEqual, i32::from(0x0800u16.to_be()), other);
         self.packet(false);
         self.asm.place(ipv6);
-        self.within(Reg::R9, i32::from(IP) + 40 + 8, other);
+        self.asm.within(Reg::R9, i32::from(IP) + 40 + 8, other);
         self.packet(true);
-    }
-
-    /// Goes on when the frame that `data` points to has so many bytes; loses R1 and R3.
-    pub(super) fn within(&mut self, data: Reg, bytes: i32, otherwise: Label) {
-        let end = match self.asm.ground() {
-            Ground::Stack => context::DATA_END,
-            Ground::Driver => frame::END,
-        };
-        self.asm.load(Size::Word, Reg::R3, Reg::R6, end);
-        self.asm.alu_reg(Alu::Move, Reg::R1, data);
-        self.asm.alu(Alu::Add, Reg::R1, bytes);
-        self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R3, otherwise);
-    }
-
-    /// R2 = the frame, of which so many bytes can be read and written.
-    pub(super) fn frame(&mut self, bytes: i32, otherwise: Label) {
-        let start = match self.asm.ground() {
-            Ground::Stack => context::DATA,
-            Ground::Driver => frame::DATA,
-        };
-        self.asm.load(Size::Word, Reg::R2, Reg::R6, start);
-        self.within(Reg::R2, bytes, otherwise);
     }
 
     /// Copies from the frame to the key.
@@ -234,11 +210,11 @@ impl Forwarding<'_> {
         self.asm.store(Size::Byte, Reg::R10, field(key::PROTOCOL), Reg::R1);
         self.asm.store_immediate(Size::Byte, Reg::R10, field(key::IS_IPV6), i32::from(ipv6));
         self.copy(Size::Word, field(key::REMOTE_PORT), transport);
-        let device = match self.asm.ground() {
+        let arrival = match self.asm.ground() {
             Ground::Stack => context::IFINDEX,
-            Ground::Driver => frame::IFINDEX,
+            Ground::Driver => driver_context::IFINDEX,
         };
-        self.asm.load(Size::Word, Reg::R1, Reg::R6, device);
+        self.asm.load(Size::Word, Reg::R1, Reg::R6, arrival);
         self.asm.store(Size::Word, Reg::R10, field(key::TOKEN), Reg::R1);
         index::find(self.asm, self.maps, stack::KEY, stack::NUMBER, other);
         turn::check(self.asm, self.maps, Room { index: stack::INDEX, time: stack::TIME }, self.slow);
@@ -263,7 +239,7 @@ impl Forwarding<'_> {
     /// R9 = the offset of the payload; the TCP header behind R2 is there.
     fn tcp(&mut self, ip: i16) {
         let (slow, transport) = (self.slow, IP + ip);
-        self.within(Reg::R2, i32::from(transport) + 20, slow);
+        self.asm.within(Reg::R2, i32::from(transport) + 20, slow);
         self.asm.load(Size::Byte, Reg::R1, Reg::R2, transport + 13);
         self.asm.alu(Alu::And, Reg::R1, WITNESSED);
         self.asm.jump_if(Reg::R1, When::NotEqual, ACK, slow);
@@ -322,14 +298,14 @@ impl Forwarding<'_> {
         let (elsewhere, compare) = (self.asm.label(), self.asm.label());
         self.asm.jump_if(Reg::R9, When::NotEqual, i32::from(usually), elsewhere);
         // Payload may be in pages of its own.
-        self.within(Reg::R2, i32::from(IP + usually) + cookie, elsewhere);
+        self.asm.within(Reg::R2, i32::from(IP + usually) + cookie, elsewhere);
         self.asm.load(Size::Double, Reg::R4, Reg::R2, IP + usually);
         self.asm.jump(compare);
         self.asm.place(elsewhere);
         self.asm.alu(Alu::Add, Reg::R9, LINK_HEADER);
         self.asm.load_bytes_at(Reg::R9, stack::COOKIE, cookie, slow);
         self.asm.alu(Alu::Subtract, Reg::R9, LINK_HEADER);
-        self.frame(i32::from(transport), slow);
+        self.asm.frame(Reg::R2, i32::from(transport), slow);
         self.asm.load(Size::Double, Reg::R4, Reg::R10, stack::COOKIE);
         self.asm.place(compare);
         self.asm.move64(Reg::R3, u64::from_ne_bytes(svr::COOKIE));
@@ -366,7 +342,7 @@ impl Forwarding<'_> {
         self.asm.jump(slow);
         self.asm.place(done);
         self.asm.load(Size::Double, Reg::R9, Reg::R10, stack::PAYLOAD);
-        self.frame(i32::from(transport), slow);
+        self.asm.frame(Reg::R2, i32::from(transport), slow);
     }
 
     /// Leaves a packet to its worker; or drops it.

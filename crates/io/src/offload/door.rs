@@ -7,8 +7,8 @@
 use std::io;
 
 use super::Kernel;
-use super::layout::{context, slot};
-use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When};
+use super::layout::slot;
+use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When, context};
 use crate::error::OpenError;
 use crate::sys::bpf::{Program, ProgramKind};
 

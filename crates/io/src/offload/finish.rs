@@ -41,7 +41,7 @@ impl Forwarding<'_> {
         self.asm.load(Size::Double, Reg::R8, Reg::R10, stack::PACKET);
         self.asm.load(Size::Word, Reg::R4, Reg::R10, stack::SUM);
         self.asm.fold(Reg::R4, Reg::R1);
-        self.frame(i32::from(at) + 2, slow);
+        self.asm.frame(Reg::R2, i32::from(at) + 2, slow);
         self.asm.load(Size::Half, Reg::R1, Reg::R2, at);
         self.asm.alu_reg(Alu::Add, Reg::R1, Reg::R4);
         self.asm.fold(Reg::R1, Reg::R5);
@@ -81,7 +81,7 @@ impl Forwarding<'_> {
         for _ in 0..BLOCKS {
             let shorter = self.asm.label();
             self.asm.jump_if(Reg::R8, When::Below, BLOCK, shorter);
-            self.within(Reg::R9, BLOCK, slow);
+            self.asm.within(Reg::R9, BLOCK, slow);
             self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R9);
             self.add(BLOCK);
             self.asm.alu(Alu::Add, Reg::R9, BLOCK);

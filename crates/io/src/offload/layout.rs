@@ -66,28 +66,11 @@ pub(super) mod pulse {
     pub(in crate::offload) const BEAT: usize = 0;
 }
 
-/// Offsets in `struct __sk_buff` (include/uapi/linux/bpf.h).
-pub(super) mod context {
-    pub(in crate::offload) const LENGTH: i16 = 0;
-    pub(in crate::offload) const PACKET_TYPE: i16 = 4;
-    pub(in crate::offload) const MARK: i16 = 8;
-    pub(in crate::offload) const VLAN_PRESENT: i16 = 20;
-    pub(in crate::offload) const INGRESS: i16 = 36;
-    pub(in crate::offload) const IFINDEX: i16 = 40;
-    pub(in crate::offload) const DATA: i16 = 76;
-    pub(in crate::offload) const DATA_END: i16 = 80;
-    pub(in crate::offload) const SEGMENTS: i16 = 164;
-    pub(in crate::offload) const SEGMENT_SIZE: i16 = 176;
-}
-
 /// Where the network header starts.
 pub(super) const LINK_HEADER: i32 = 14;
 
-/// Offsets in `struct xdp_md`, and in what the program for XDP knows of its device.
-pub(super) mod frame {
-    pub(in crate::offload) const DATA: i16 = 0;
-    pub(in crate::offload) const END: i16 = 4;
-    pub(in crate::offload) const IFINDEX: i16 = 12;
+/// Offsets in what the program for XDP knows of its device.
+pub(super) mod device {
     /// The longest frame that is taken, behind the link address.
     pub(in crate::offload) const LONGEST: i16 = 6;
     /// Whether a sender on this machine may have left a checksum unfinished.

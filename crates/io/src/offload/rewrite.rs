@@ -4,11 +4,10 @@
 //! of its payload; R2 is the frame.
 
 use super::decide::{self, Forwarding, IP, stack};
-use super::layout::{context, slot};
-use crate::classifier::asm::{Alu, Ground, Reg, Size, When};
+use super::layout::slot;
+use crate::classifier::asm::{Alu, Ground, Reg, Size, When, context};
 
 const HELPER_L4_CHECKSUM: i32 = 11;
-const HELPER_REDIRECT: i32 = 23;
 const HELPER_CHECKSUM_UPDATE: i32 = 40;
 /// The change is one of the pseudo-header; a UDP checksum of zero means none.
 const PSEUDO_HEADER: i32 = 0x10;
@@ -20,7 +19,7 @@ impl Forwarding<'_> {
     pub(super) fn rewrite(&mut self, ipv6: bool, transport: i16, checksum: i16) {
         let slow = self.slow;
         let tcp = checksum - transport == 16;
-        self.frame(i32::from(transport) + if tcp { 20 } else { 8 }, slow);
+        self.asm.frame(Reg::R2, i32::from(transport) + if tcp { 20 } else { 8 }, slow);
         if tcp {
             self.witness(transport);
         }
@@ -44,9 +43,7 @@ impl Forwarding<'_> {
         }
         self.count();
         self.asm.load(Size::Word, Reg::R1, Reg::R7, slot::DEVICE as i16);
-        self.asm.alu(Alu::Move, Reg::R2, 0);
-        self.asm.call(HELPER_REDIRECT);
-        self.asm.exit();
+        self.asm.send_by_device();
     }
 
     /// Writes a field of the slot into the frame.

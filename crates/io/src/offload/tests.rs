@@ -9,8 +9,9 @@ use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, Protocol, Time,
 use fairway_wire::checksum::{Delta, sum};
 use fairway_wire::{checksum, svr};
 
-use super::layout::{context, slot};
+use super::layout::slot;
 use super::{Flows, GIVEN, Kernel, Route};
+use crate::classifier::asm::context;
 use crate::classifier::{Classifier, DEVICE_BYTES, Redirect};
 use crate::random::Random;
 use crate::sys::bpf::{Map, Program};

@@ -108,7 +108,7 @@ impl Ports {
         }
         doorway.owed = 0;
         let missing = |endpoint: &Endpoint| {
-            let given = doors.given(*worker, endpoint.device).wrapping_sub(endpoint.by_door.before);
+            let given = doors.given(*worker, endpoint.device);
             given.saturating_sub(endpoint.by_door.taken + endpoint.by_door.lost)
         };
         let (lost, all) = (left, ports.iter().filter(|port| port.at_door().is_some()));

@@ -106,9 +106,7 @@ pub(super) struct Endpoint {
 /// What the door of this worker was given for a device.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ByDoor {
-    /// What had been counted before this worker attached to it.
-    pub(super) before: u64,
-    /// Frames that were read.
+    /// Frames that were read, and those that had been counted before this worker attached to it.
     pub(super) taken: u64,
     /// Frames that found no room.
     pub(super) lost: u64,

@@ -279,14 +279,16 @@ impl Ports {
             self.poll(Some(Duration::ZERO), &mut ready)?;
         } else {
             let mut busy = std::mem::take(&mut self.busy);
-            if !busy.look(|| self.poll(Some(Duration::ZERO), &mut ready).map(|()| ready.is_anything()))? {
+            let found =
+                busy.look(|| self.poll(Some(Duration::ZERO), &mut ready).map(|()| ready.is_anything()));
+            self.busy = busy;
+            if !found? {
                 let start = kernel_time();
                 self.poll(timeout, &mut ready)?;
                 if ready.packets {
-                    busy.slept_since(start);
+                    self.busy.slept_since(start);
                 }
             }
-            self.busy = busy;
         }
         self.flows.beat();
         Ok(ready)

@@ -150,7 +150,7 @@ impl Ports {
         let reads = spec.kind == PortKind::Ethernet || self.leads();
         let mut endpoint =
             Endpoint::new(index, token, link, &self.poller, reads).on(&spec.name, "wait for packets")?;
-        endpoint.by_door.before = self.shared.doors().map_or(0, |doors| doors.given(self.worker, index));
+        endpoint.by_door.taken = self.shared.doors().map_or(0, |doors| doors.given(self.worker, index));
         if self.leads() {
             let io = endpoint.link.method().name();
             info!(interface = %spec.name, device = %spec.device, index, io, "attached");

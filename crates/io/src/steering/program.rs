@@ -10,7 +10,7 @@ use fairway_types::steering::SPREAD;
 use super::reference::EXTENSION_HEADERS;
 use super::{TAG_SHIFT, key};
 use crate::classifier::BFD_PORT;
-use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
+use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When, context};
 
 /// Places on the stack, relative to R10.
 mod stack {
@@ -136,8 +136,7 @@ impl Builder {
         self.asm.store_immediate(Size::Word, Reg::R10, PROTOCOL, 0);
         match self.parameters.token {
             TokenOf::Device(token) if self.parameters.tags => {
-                const VLAN_TCI: i16 = 24; // in `struct __sk_buff`
-                self.asm.load(Size::Word, Reg::R1, Reg::R6, VLAN_TCI);
+                self.asm.load(Size::Word, Reg::R1, Reg::R6, context::VLAN_TCI);
                 self.asm.alu(Alu::And, Reg::R1, 0xfff);
                 self.asm.alu(Alu::ShiftLeft, Reg::R1, TAG_SHIFT as i32);
                 self.asm.alu(Alu::Add, Reg::R1, token as i32);
@@ -149,9 +148,8 @@ impl Builder {
     }
 
     fn look_up_token(&mut self, map: i32) {
-        const IFINDEX: i16 = 40; // in `struct __sk_buff`
         let (unknown, known) = (self.asm.label(), self.asm.label());
-        self.asm.load(Size::Word, Reg::R1, Reg::R6, IFINDEX);
+        self.asm.load(Size::Word, Reg::R1, Reg::R6, context::IFINDEX);
         self.asm.store(Size::Word, Reg::R10, TOKEN, Reg::R1);
         self.asm.lookup(map, TOKEN);
         self.asm.jump_if(Reg::R0, When::Equal, 0, unknown);

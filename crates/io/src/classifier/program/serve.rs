@@ -4,14 +4,15 @@
 //! number stands in place of the destination's link address, which was this host's, and the mark names the flow
 //! that is left to the worker (`offload::left`).
 
-use super::{Builder, LINK_HEADER, MapFds, TC_DROP, TC_NEXT, context, stack};
+use super::{Builder, LINK_HEADER, MapFds, TC_NEXT, stack};
 use crate::classifier::Frames;
-use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, When};
+use crate::classifier::asm::{
+    Alu, Assembler, AssemblyError, Instruction, Label, Reg, Size, TC_DROP, When, context,
+};
 use crate::classifier::rule::Rule;
 use crate::{offload, steering};
 
 const HELPER_CLONE_REDIRECT: i32 = 13;
-const HELPER_REDIRECT: i32 = 23;
 
 /// The number of the worker, and the packet's own mark, below what classifier and steering have on the stack.
 const WORKER: i16 = -124;
@@ -20,6 +21,8 @@ const MARK: i16 = -128;
 /// Where packets go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Serve {
+    /// The maps of flows that the kernel forwards.
+    pub(crate) flows: offload::MapFds,
     /// The map with the device of each worker's door at the worker's number; zero for none.
     pub(crate) doors: i32,
     /// Which worker gets a packet; `None` for one alone.
@@ -32,12 +35,10 @@ const _: () = assert!(stack::COUNTER + 4 <= -steering::STACK_BYTES && WORKER + 4
 /// Assembles the program for tc, for all devices.
 pub(crate) fn assemble_serve(maps: MapFds, serve: Serve) -> Result<Vec<Instruction>, AssemblyError> {
     let mut builder = Builder::new(Assembler::default(), maps, Frames::Untagged);
-    if let Some(maps) = maps.offload {
-        let other = builder.asm.label();
-        offload::begin(&mut builder.asm);
-        offload::forward(&mut builder.asm, maps, other);
-        builder.asm.place(other);
-    }
+    let other = builder.asm.label();
+    offload::begin(&mut builder.asm);
+    offload::forward(&mut builder.asm, serve.flows, other);
+    builder.asm.place(other);
     builder.untagged_link_layer();
     builder.asm.load(Size::Word, Reg::R7, Reg::R6, context::PROTOCOL);
     builder.network_layer();
@@ -46,9 +47,9 @@ pub(crate) fn assemble_serve(maps: MapFds, serve: Serve) -> Result<Vec<Instructi
 }
 
 impl Builder {
-    /// One landing place for each rule, then the common end.
     fn serve(&mut self, serve: Serve) {
-        let (taken, drop, echo) = (self.land(), self.asm.label(), self.asm.label());
+        let (taken, drop, echo) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.land();
         self.count();
         self.asm.jump_if(Reg::R7, When::NotBelow, i32::from(Rule::FIRST_TAKEN), taken);
         self.asm.move32(Reg::R0, TC_NEXT);
@@ -59,65 +60,23 @@ impl Builder {
         self.asm.lookup(serve.doors, WORKER);
         self.asm.jump_if(Reg::R0, When::Equal, 0, drop);
         self.asm.load(Size::Word, Reg::R8, Reg::R0, 0);
-        self.address(drop);
+        self.asm.frame(Reg::R2, LINK_HEADER, drop);
         self.asm.load(Size::Word, Reg::R9, Reg::R2, 0);
         self.asm.load(Size::Word, Reg::R1, Reg::R6, context::IFINDEX);
         self.asm.store(Size::Word, Reg::R2, 0, Reg::R1);
         self.asm.load(Size::Word, Reg::R1, Reg::R6, context::MARK);
         self.asm.store(Size::Word, Reg::R10, MARK, Reg::R1);
-        match self.maps.offload {
-            Some(_) => offload::left(&mut self.asm, Reg::R1),
-            None => self.asm.alu(Alu::Move, Reg::R1, 0),
-        }
+        offload::left(&mut self.asm, Reg::R1);
         self.asm.store(Size::Word, Reg::R6, context::MARK, Reg::R1);
         self.asm.load(Size::Word, Reg::R1, Reg::R10, stack::COUNTER);
         self.asm.jump_if(Reg::R1, When::Equal, Rule::NatEcho as i32, echo);
         self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R8);
-        self.asm.alu(Alu::Move, Reg::R2, 0);
-        self.asm.call(HELPER_REDIRECT);
-        self.asm.exit();
+        self.asm.send_by_device();
         self.asm.place(echo);
         self.both(drop);
         self.asm.place(drop);
         self.asm.move32(Reg::R0, TC_DROP);
         self.asm.exit();
-    }
-
-    /// R7 = the rule that decided. Returns a label that is not placed yet.
-    fn land(&mut self) -> Label {
-        let (end, taken) = (self.asm.label(), self.asm.label());
-        for rule in Rule::ALL {
-            // The verifier refuses what nothing leads to.
-            if matches!(rule, Rule::OtherTag | Rule::TaggedLink | Rule::TaggedOwn) {
-                continue;
-            }
-            self.asm.place(self.rule(rule));
-            self.asm.alu(Alu::Move, Reg::R7, rule as i32);
-            self.asm.jump(end);
-        }
-        self.asm.place(end);
-        taken
-    }
-
-    /// R0 = the worker that the packet is for.
-    fn steer(&mut self, steering: Option<steering::Parameters>) {
-        let Some(parameters) = steering else {
-            self.asm.alu(Alu::Move, Reg::R0, 0);
-            return;
-        };
-        let chosen = self.asm.label();
-        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
-        self.asm = steering::inline(std::mem::take(&mut self.asm), parameters, chosen);
-        self.asm.place(chosen);
-    }
-
-    /// R2 = the frame, whose link header can be read and written.
-    fn address(&mut self, otherwise: Label) {
-        self.asm.load(Size::Word, Reg::R2, Reg::R6, context::DATA);
-        self.asm.load(Size::Word, Reg::R3, Reg::R6, context::DATA_END);
-        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R2);
-        self.asm.alu(Alu::Add, Reg::R1, LINK_HEADER);
-        self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R3, otherwise);
     }
 
     /// Perhaps it is an answer to a ping of the host's own, which nothing tells apart: worker and kernel get it,
@@ -127,7 +86,7 @@ impl Builder {
         self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R8);
         self.asm.alu(Alu::Move, Reg::R3, 0);
         self.asm.call(HELPER_CLONE_REDIRECT);
-        self.address(drop);
+        self.asm.frame(Reg::R2, LINK_HEADER, drop);
         self.asm.store(Size::Word, Reg::R2, 0, Reg::R9);
         self.asm.load(Size::Word, Reg::R1, Reg::R10, MARK);
         self.asm.store(Size::Word, Reg::R6, context::MARK, Reg::R1);

@@ -7,12 +7,10 @@
 
 use super::{Builder, LINK_HEADER, MapFds, TAG_8021Q, stack};
 use crate::classifier::Frames;
-use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When};
+use crate::classifier::asm::{Alu, Assembler, AssemblyError, Instruction, Reg, Size, When, driver_context};
 use crate::classifier::rule::Rule;
 use crate::{offload, steering};
 
-/// The offset of the number of the queue in `struct xdp_md`.
-const RX_QUEUE_INDEX: i16 = 16;
 const XDP_PASS: i32 = 2;
 const XDP_REDIRECT: i32 = 4;
 
@@ -117,8 +115,8 @@ impl Builder {
             self.asm.jump(taken);
         }
         self.asm.place(taken);
-        self.worker(redirect);
-        self.asm.load(Size::Word, Reg::R2, Reg::R6, RX_QUEUE_INDEX);
+        self.steer(redirect.steering);
+        self.asm.load(Size::Word, Reg::R2, Reg::R6, driver_context::RX_QUEUE_INDEX);
         self.asm.multiply32(Reg::R2, i32::from(redirect.workers));
         self.asm.alu_reg(Alu::Add, Reg::R2, Reg::R0);
         self.asm.store(Size::Word, Reg::R10, SOCKET, Reg::R2);
@@ -140,17 +138,5 @@ impl Builder {
         self.asm.place(end);
         self.asm.alu_reg(Alu::Move, Reg::R0, Reg::R8);
         self.asm.exit();
-    }
-
-    /// R0 = the worker that the frame is for.
-    fn worker(&mut self, redirect: Redirect) {
-        let Some(parameters) = redirect.steering else {
-            self.asm.alu(Alu::Move, Reg::R0, 0);
-            return;
-        };
-        let chosen = self.asm.label();
-        self.asm.alu(Alu::Move, Reg::R7, LINK_HEADER);
-        self.asm = steering::inline(std::mem::take(&mut self.asm), parameters, chosen);
-        self.asm.place(chosen);
     }
 }

@@ -3,7 +3,8 @@
 //! At a limit for sessions or waypoint ports, the session that would end next by itself gives way, if
 //! nothing is lost with it: one whose responder has not answered yet, or whose TCP connection is over.
 //! At one for half-open sessions it is the oldest of them. Each has a second to itself first, so that
-//! an honest handshake is not cut short by a flood. A session with an answer never gives way.
+//! an honest handshake is not cut short by a flood; a connection that is over, since its last packet, so
+//! that the last acknowledgements arrive. A session with an answer never gives way.
 //!
 //! Where the limit is a source's own, the source is refused: it has only itself to make room for.
 
@@ -21,7 +22,7 @@ use crate::tcp::flags;
 
 /// How many of the sessions that end next are looked at, to find one that may give way.
 const CANDIDATES: usize = 32;
-/// How long a session without an answer is not asked to give way.
+/// How long a session without an answer, or a connection that is over, is not asked to give way.
 const GRACE: core::time::Duration = core::time::Duration::from_secs(1);
 /// How many limits may have to be satisfied in turn, each by one session: router, tenant and peer,
 /// for sessions and for half-open ones.
@@ -216,5 +217,6 @@ fn is_opening(table: &Table, opening: &Opening) -> bool {
 
 fn may_give_way(session: &Session, now: Now) -> bool {
     let over = session.protocol() == Protocol::TCP && session.tcp.phase().is_over();
-    over || !session.standing().proven && now.mono.since(session.created) >= GRACE
+    let waits_since = if over { session.active } else { session.created };
+    (over || !session.standing().proven) && now.mono.since(waits_since) >= GRACE
 }

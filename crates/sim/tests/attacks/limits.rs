@@ -222,6 +222,42 @@ fn the_oldest_half_open_connection_gives_way_after_a_second() {
 }
 
 #[test]
+fn a_connection_that_is_over_gives_way_when_a_second_was_silent() {
+    const ACK: u8 = 16;
+    const FIN_ACK: u8 = 17;
+    let mut topology = Topology::chain(&Fabric::default());
+    topology.models[1].limits.sessions = 1;
+    let mut scene = Scene::with(topology);
+    let sent = |scene: &mut Scene, tcp| {
+        let packet = scene.segment(5000, tcp, b"");
+        assert_eq!(scene.forward(&packet).len(), 1);
+        packet
+    };
+    let syn = sent(&mut scene, (SYN, 100, 0));
+    let answers = |tcp| fairway_sim::packet::Packet::tcp(syn.destination, syn.source, tcp, b"");
+    assert_eq!(scene.reverse(&answers((SYN | ACK, 500, 101))).len(), 1);
+    sent(&mut scene, (ACK, 101, 501));
+    sent(&mut scene, (FIN_ACK, 101, 501));
+    assert_eq!(scene.reverse(&answers((FIN_ACK, 501, 102))).len(), 1);
+    let another = scene.request(6000);
+    let try_another = |scene: &mut Scene| {
+        scene.expect(&[(1, DropReason::SessionLimit, 1)], |scene| {
+            scene.network.send(scene.client, another.bytes());
+        });
+    };
+    // Both have finished, and what is still under way arrives.
+    try_another(&mut scene);
+    scene.network.run(900);
+    sent(&mut scene, (ACK, 102, 502));
+    scene.network.run(900);
+    try_another(&mut scene);
+    scene.network.run(200);
+    assert_eq!(scene.forward(&another).len(), 1);
+    assert_eq!(scene.counter(1, Counter::SessionsEvicted), 1);
+    no_mistakes(&scene);
+}
+
+#[test]
 fn a_reload_changes_limits_and_keeps_count() {
     let mut scene = Scene::new();
     (4000..4004).for_each(|port| scene.establish(port));

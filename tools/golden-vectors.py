@@ -174,7 +174,7 @@ def tcp_syn(source_port, destination_port):
 
 
 def tcp_ack(source_port, destination_port):
-    return struct.pack(">HHIIBBHHH", source_port, destination_port, 0x0A0B0C0D, 0x01020305, 5 << 4, 0x10, 65535, 0, 0)
+    return struct.pack(">HHIIBBHHH", source_port, destination_port, 0x0A0B0C0D, 0x01020305, 5 << 4, 0x18, 65535, 0, 0)
 
 
 def icmp_message(kind, code, rest, body):

@@ -221,7 +221,7 @@ pub(crate) fn compose<'o>(
             destination_port: key.remote.port(),
             sequence,
             acknowledgement,
-            flags: crate::tcp::flags::ACK,
+            flags: crate::tcp::flags::ACK | crate::tcp::flags::PSH,
             window: u16::MAX,
         }
         .emit(&mut transport)?;

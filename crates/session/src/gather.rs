@@ -10,13 +10,12 @@ use fairway_types::{Batch, Checksum, Counter, Egress, Gso, GsoKind, Protocol, Sl
 use fairway_wire::checksum::Delta;
 
 use crate::engine::Engine;
-use crate::headers::{self, TCP_CHECKSUM, TCP_LEN, UDP_CHECKSUM, UDP_LEN, v4, v6};
+use crate::headers::{self, TCP_CHECKSUM, TCP_FLAGS, TCP_LEN, UDP_CHECKSUM, UDP_LEN, v4, v6};
 use crate::tcp::flags;
 
 /// How many packets leave together at most.
 const MOST: usize = 64;
 const SEQUENCE: usize = 4;
-const FLAGS: usize = 13;
 
 /// What is looked at of a packet that could be joined with others.
 #[derive(Clone, Copy)]
@@ -58,7 +57,7 @@ impl Shape {
     /// Whether nothing may follow a packet.
     fn ends(&self, bytes: &[u8]) -> bool {
         self.protocol == Protocol::TCP
-            && bytes[self.transport + FLAGS] & !(flags::ACK | flags::ECE | flags::CWR) != 0
+            && bytes[self.transport + TCP_FLAGS] & !(flags::ACK | flags::ECE | flags::CWR) != 0
     }
 }
 
@@ -116,7 +115,7 @@ impl Row {
             (_, false) => GsoKind::TcpV4,
             (_, true) => GsoKind::TcpV6,
         };
-        let ecn = protocol == Protocol::TCP && bytes[transport + FLAGS] & flags::CWR != 0;
+        let ecn = protocol == Protocol::TCP && bytes[transport + TCP_FLAGS] & flags::CWR != 0;
         slot.gso = Some(Gso { kind, size: length as u16, ecn });
     }
 }
@@ -139,12 +138,12 @@ fn same_transport(first: &[u8], next: &[u8], shape: &Shape, total: usize) -> boo
         return true;
     }
     let sequence = |header: &[u8]| u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    let differing = first[FLAGS] ^ next[FLAGS];
+    let differing = first[TCP_FLAGS] ^ next[TCP_FLAGS];
     sequence(next) == sequence(first).wrapping_add(total as u32)
-        && next[FLAGS] & flags::CWR == 0
+        && next[TCP_FLAGS] & flags::CWR == 0
         && differing & !(flags::FIN | flags::PSH | flags::CWR) == 0
-        && first[SEQUENCE + 4..FLAGS] == next[SEQUENCE + 4..FLAGS]
-        && first[FLAGS + 1..TCP_CHECKSUM] == next[FLAGS + 1..TCP_CHECKSUM]
+        && first[SEQUENCE + 4..TCP_FLAGS] == next[SEQUENCE + 4..TCP_FLAGS]
+        && first[TCP_FLAGS + 1..TCP_CHECKSUM] == next[TCP_FLAGS + 1..TCP_CHECKSUM]
         && first[TCP_CHECKSUM + 2..next.len()] == next[TCP_CHECKSUM + 2..]
 }
 
@@ -197,8 +196,8 @@ fn append(row: &mut Row, slots: &mut [Slot], shape: &Shape, next: &Slot) -> bool
     row.count += 1;
     row.ended = shape.length < row.first.length || shape.ends(bytes);
     if shape.protocol == Protocol::TCP {
-        let own = bytes[shape.transport + FLAGS] & (flags::FIN | flags::PSH);
-        first.packet.bytes_mut()[shape.transport + FLAGS] |= own;
+        let own = bytes[shape.transport + TCP_FLAGS] & (flags::FIN | flags::PSH);
+        first.packet.bytes_mut()[shape.transport + TCP_FLAGS] |= own;
     }
     true
 }

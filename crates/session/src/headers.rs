@@ -31,6 +31,8 @@ pub(crate) mod v6 {
 pub(crate) const UDP_LEN: usize = 8;
 pub(crate) const TCP_LEN: usize = 20;
 pub(crate) const UDP_CHECKSUM: usize = 6;
+/// Where a TCP header has its flags.
+pub(crate) const TCP_FLAGS: usize = 13;
 pub(crate) const TCP_CHECKSUM: usize = 16;
 
 /// The TTL or hop limit of packets this router makes.

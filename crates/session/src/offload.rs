@@ -22,8 +22,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use fairway_types::{
-    Counter, FlowReport, InterfaceId, Now, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, PathId,
-    Protocol, Time,
+    Counter, FlowReport, InterfaceId, Look, Now, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport,
+    PathId, Protocol, Time,
 };
 
 use crate::engine::Engine;
@@ -252,7 +252,6 @@ impl Engine {
         if !plain || !self.holds.is_empty() {
             return None;
         }
-        let guarded = first.hop.is_some() || second.hop.is_some();
         Some(Side::BOTH.map(|side| {
             let (from, to) = (session.leg(side), session.leg(side.other()));
             let mtu = self.way_mtu(now.mono, to.key.interface, to.hop.map(|hop| hop.path));
@@ -262,7 +261,12 @@ impl Engine {
                 leaves: to.key.tuple().reversed(),
                 egress: fairway_types::Egress { interface: to.key.interface, next_hop: to.next_hop },
                 mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
-                guarded,
+                look: match (&from.hop, &to.hop) {
+                    (None, None) => Look::Nowhere,
+                    // Datagrams that are joined need nothing in common but their length.
+                    (Some(_), _) if tcp => Look::AtEnds,
+                    _ => Look::Everywhere,
+                },
                 awaits: accepted && side == Side::Responder,
                 fresh: accepted,
             }

@@ -91,7 +91,7 @@ impl Layout {
 
     /// Whether nothing but ACK, PSH and the flags of ECN are set: it neither opens nor ends anything.
     fn is_mere_acknowledgement(&self, bytes: &[u8]) -> bool {
-        let flags = bytes.get(self.transport + 13).copied().unwrap_or(u8::MAX);
+        let flags = bytes.get(self.transport + headers::TCP_FLAGS).copied().unwrap_or(u8::MAX);
         flags & (flags::SYN | flags::FIN | flags::RST) == 0
     }
 

@@ -11,12 +11,13 @@ use rand_chacha::ChaCha12Rng;
 use crate::engine::Engine;
 use crate::established::Course;
 use crate::handshake::Attach;
-use crate::headers::payload_offsets;
+use crate::headers::{TCP_FLAGS, payload_offsets};
 use crate::key::FlowKey;
 use crate::names::Names;
 use crate::seal::Seal;
 use crate::session::{Session, Side};
 use crate::table::Index;
+use crate::tcp::flags;
 use crate::vault::{Cover, Protection};
 
 impl Engine {
@@ -33,14 +34,13 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<(), DropReason> {
         let &Course { now, index, side, .. } = course;
-        if attach != Attach::Nothing
-            && self.attach_or_send_ahead(now, index, side.other(), path, packet, outlet)?
-        {
+        if attach != Attach::Nothing && self.attach_or_send_ahead(course, path, packet, outlet)? {
             return Ok(());
         }
         // Segments of a super-packet were looked at before.
         if packet.gso.is_none() && mimics_metadata(packet, to) {
             self.counters.increment(Counter::FalsePositives);
+            self.push_unless_sealed(index, side, packet, to);
             self.seal(now, path, packet, to, HeaderTlvs::default(), &PayloadTlvs::default())?;
         }
         Ok(())
@@ -50,13 +50,13 @@ impl Engine {
     /// ahead in a packet of its own. Says whether it was attached.
     fn attach_or_send_ahead(
         &mut self,
-        now: Now,
-        index: Index,
-        out: Side,
+        course: &Course,
         path: PathId,
         packet: &mut Slot,
         outlet: &mut Outlet<'_>,
     ) -> Result<bool, DropReason> {
+        let &Course { now, index, side, .. } = course;
+        let out = side.other();
         let Some(session) = self.table.get(index).copied() else { return Ok(false) };
         let key = session.leg(out).key;
         let mtu = self.way_mtu(now.mono, key.interface, Some(path));
@@ -71,7 +71,24 @@ impl Engine {
         if packet.checksum == Checksum::Unverified && !is_intact(packet, transport, &key) {
             return Err(DropReason::BadChecksum);
         }
+        self.push_unless_sealed(index, side, packet, &key);
         self.seal_session(now, &session, out, packet, HeaderTlvs::default()).map(|()| true)
+    }
+
+    /// Lets a TCP segment that gets metadata bear PSH, so that nobody who joins segments puts any behind it.
+    /// A sealed payload has the flags sealed with it.
+    fn push_unless_sealed(&self, index: Index, from: Side, packet: &mut Slot, to: &FlowKey) {
+        let protection = self.table.get(index).and_then(|session| self.vault.get(session.protection));
+        let sealed = protection.is_some_and(|protection| protection.cover[from.index()] != Cover::Clear);
+        if sealed || to.protocol != Protocol::TCP {
+            return;
+        }
+        let (transport, _) = payload_offsets(packet.packet.bytes(), to);
+        if let Some(own) = packet.packet.bytes_mut().get_mut(transport + TCP_FLAGS)
+            && *own & (flags::SYN | flags::RST) == 0
+        {
+            *own |= flags::PSH;
+        }
     }
 
     /// The length of the metadata of a session on a hop, tag included; an upper bound.

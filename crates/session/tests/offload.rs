@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fairway_session::{Engine, OffloadOrder};
 use fairway_types::{
-    Batch, Counter, FlowReport, OffloadFlow, OffloadId, OffloadReport, Suite, TcpReport, Time,
+    Batch, Counter, FlowReport, Look, OffloadFlow, OffloadId, OffloadReport, Suite, TcpReport, Time,
 };
 use fairway_wire::protocol::{TCP, UDP};
 
@@ -91,7 +91,8 @@ fn the_kernel_is_told_what_the_engine_does() {
         assert_eq!((forth.leaves.destination.ip(), forth.leaves.destination.port()), (address(16), port(22)));
         assert_eq!(back.arrives, forth.leaves.reversed());
         assert_eq!(back.leaves, forth.arrives.reversed());
-        assert!(forth.guarded && back.guarded);
+        let from_peer = if protocol == TCP { Look::AtEnds } else { Look::Everywhere };
+        assert_eq!((forth.look, back.look), (Look::Everywhere, from_peer));
         assert_eq!((forth.mtu, forth.egress.next_hop), (1500, forth.leaves.destination.ip()));
         assert!(given.is_in_kernel());
     }

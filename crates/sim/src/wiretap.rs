@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use fairway_wire::ip::{self, Parsed};
+use fairway_wire::protocol;
 use fairway_wire::svr::{self, Header, HeaderTlvs, tlv};
 
 use crate::marker;
@@ -66,6 +67,8 @@ impl Wiretap {
         }
         let payload = parsed.payload(packet);
         let sealed = self.payload == Some(Payload::Encrypted);
+        let joinable = self.payload == Some(Payload::Plain) && bears_metadata_unpushed(&parsed, payload);
+        assert!(!joinable, "seed {seed}: segments may be put behind metadata of {from:?}: {packet:02x?}");
         for piece in self.open_parts(packet, &parsed) {
             // In ciphertext, four bytes are seen by chance every now and then.
             let ciphertext = sealed && !svr::starts_with_cookie(payload);
@@ -117,6 +120,16 @@ impl Wiretap {
     pub fn hops(&self, conversation: u32, answers: bool) -> BTreeSet<Hop> {
         self.hops.get(&(conversation, answers)).cloned().unwrap_or_default()
     }
+}
+
+/// Whether a TCP segment with metadata, other than a SYN, a reset or a piece of a packet, does not bear PSH.
+fn bears_metadata_unpushed(parsed: &Parsed, payload: &[u8]) -> bool {
+    const SYN_RST_PSH: u8 = 0x0e;
+    let header = svr::starts_with_cookie(payload).then(|| Header::parse(payload).ok()).flatten();
+    let tlvs = header.and_then(|header| HeaderTlvs::parse(header.header_tlvs()).ok());
+    parsed.protocol == protocol::TCP
+        && parsed.tcp_flags & SYN_RST_PSH == 0
+        && tlvs.is_some_and(|tlvs| tlvs.fragment.is_none())
 }
 
 /// An ICMP error quotes what it is about, mark included.

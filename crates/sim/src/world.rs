@@ -266,10 +266,12 @@ impl World {
         self.named += 1;
     }
 
-    /// What has to arrive as it was sent: everything but the TTL, and, when links change bits, what
-    /// no checksum of IPv6 covers.
+    /// What has to arrive as it was sent: everything but the TTL, PSH, which goes with metadata, and, when
+    /// links change bits, what no checksum of IPv6 covers.
     fn canonical(&self, packet: &Packet) -> Vec<u8> {
+        const PSH: u8 = 8;
         let mut packet = Packet { ttl: 0, ..packet.clone() };
+        packet.tcp.0 &= !PSH;
         if self.corrupts {
             packet.traffic_class = 0;
         }

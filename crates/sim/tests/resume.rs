@@ -11,6 +11,7 @@ use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
 use fairway_types::model::{MidFlow, UdpTransform};
 use fairway_types::{Counter, Suite};
 
+const PSH: u8 = 8;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -52,20 +53,20 @@ impl Download {
         download
     }
 
-    /// A segment of the client's, as the server got it.
+    /// A segment of the client's, as the server got it, but for PSH, which goes with metadata.
     fn ask(&mut self, numbers: (u8, u32, u32), payload: &[u8]) -> Option<Packet> {
         let packet = Packet::tcp(CLIENT.parse().unwrap(), SERVER.parse().unwrap(), numbers, payload);
         self.network.send(self.client, packet.bytes());
         self.network.run(50);
-        self.network.receive(self.server).first().map(|bytes| Packet::read(bytes).unwrap())
+        self.network.receive(self.server).first().map(|bytes| without_push(bytes))
     }
 
-    /// A segment of the server's, as the client got it.
+    /// A segment of the server's, as the client got it, but for PSH.
     fn answer(&mut self, numbers: (u8, u32, u32), payload: &[u8]) -> Option<Packet> {
         let packet = Packet::tcp(SERVER.parse().unwrap(), self.seen, numbers, payload);
         self.network.send(self.server, packet.bytes());
         self.network.run(50);
-        self.network.receive(self.client).first().map(|bytes| Packet::read(bytes).unwrap())
+        self.network.receive(self.client).first().map(|bytes| without_push(bytes))
     }
 
     /// The server sends the next part, which the client acknowledges. Whether both arrived.
@@ -102,6 +103,11 @@ impl Download {
         };
         self.network.routers().flat_map(of).collect()
     }
+}
+
+fn without_push(bytes: &[u8]) -> Packet {
+    let packet = Packet::read(bytes).unwrap();
+    Packet { tcp: (packet.tcp.0 & !PSH, packet.tcp.1, packet.tcp.2), ..packet }
 }
 
 fn every_fabric(test: impl Fn(&Fabric, &mut Download)) {

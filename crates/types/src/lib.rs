@@ -20,7 +20,7 @@ pub use drops::{Culprit, DropReason};
 pub use ids::{InterfaceId, PathId, PeerId, RouteId, SecurityId, ServiceId, SessionTypeId, TenantId};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use net::{PortRange, Protocol, Tuple};
-pub use offload::{FlowReport, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport};
+pub use offload::{FlowReport, Look, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport};
 pub use outlet::Outlet;
 pub use packet::{Batch, Checksum, Egress, Gso, GsoKind, PacketBuf, Slot, Verdict};
 pub use steering::WorkerId;

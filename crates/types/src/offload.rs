@@ -24,13 +24,24 @@ pub struct OffloadFlow {
     pub egress: Egress,
     /// The longest packet that may leave so, in bytes from the IP header on.
     pub mtu: u16,
-    /// Whether a payload that begins like metadata is not the kernel's to forward.
-    pub guarded: bool,
+    /// Where payloads are looked at: one that begins like metadata is not the kernel's to forward.
+    pub look: Look,
     /// Whether nothing is to be forwarded before something of the other direction was.
     pub awaits: bool,
     /// Whether nothing of it can be under way that the router has not taken in yet, so that the kernel
     /// can forward at once.
     pub fresh: bool,
+}
+
+/// Which payloads of a flow may begin like metadata, among those of the segments of a super-packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// None that matters: no router is at either end.
+    Nowhere,
+    /// The first and the last: whoever puts segments together puts nothing behind one with metadata.
+    AtEnds,
+    /// Any.
+    Everywhere,
 }
 
 /// What the kernel has done in one direction since it was told of the session.

@@ -319,22 +319,21 @@ impl Forwarding<'_> {
     /// The same for the segments of a super-packet behind the first; `clear` is where ordinary packets go on.
     fn segments(&mut self, transport: i16, clear: Label) {
         let (slow, next, done) = (self.slow, self.asm.label(), self.asm.label());
-        let cookie = svr::COOKIE.len() as i32;
         self.asm.load(Size::Word, Reg::R1, Reg::R6, context::SEGMENT_SIZE);
         self.asm.jump_if(Reg::R1, When::Equal, 0, clear);
         self.asm.store(Size::Double, Reg::R10, stack::PAYLOAD, Reg::R9);
         self.asm.alu(Alu::Add, Reg::R9, LINK_HEADER);
         self.asm.store_immediate(Size::Word, Reg::R10, stack::ROUNDS, 1);
+        self.asm.load(Size::Word, Reg::R2, Reg::R7, slot::FLAGS as i16);
+        self.asm.alu(Alu::And, Reg::R2, flag::ENDS as i32);
+        self.asm.jump_if(Reg::R2, When::Equal, 0, next);
+        self.last_segment();
+        self.segment(done);
+        self.asm.jump(done);
         self.asm.place(next);
         self.asm.load(Size::Word, Reg::R1, Reg::R6, context::SEGMENT_SIZE);
         self.asm.alu_reg(Alu::Add, Reg::R9, Reg::R1);
-        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R9);
-        self.asm.alu(Alu::Subtract, Reg::R1, LINK_HEADER - cookie);
-        self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R8, done);
-        self.asm.load_bytes_at(Reg::R9, stack::COOKIE, cookie, slow);
-        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::COOKIE);
-        self.asm.move64(Reg::R2, u64::from_ne_bytes(svr::COOKIE));
-        self.asm.jump_if_reg(Reg::R1, When::Equal, Reg::R2, slow);
+        self.segment(done);
         self.asm.load(Size::Word, Reg::R1, Reg::R10, stack::ROUNDS);
         self.asm.alu(Alu::Add, Reg::R1, 1);
         self.asm.store(Size::Word, Reg::R10, stack::ROUNDS, Reg::R1);
@@ -343,6 +342,29 @@ impl Forwarding<'_> {
         self.asm.place(done);
         self.asm.load(Size::Double, Reg::R9, Reg::R10, stack::PAYLOAD);
         self.asm.frame(Reg::R2, i32::from(transport), slow);
+    }
+
+    /// R9 = the offset of the last payload in the frame, from that of the first; R1 is the size of the others.
+    fn last_segment(&mut self) {
+        self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R8);
+        self.asm.alu(Alu::Add, Reg::R2, LINK_HEADER - 1);
+        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R2);
+        self.asm.alu_reg(Alu::Subtract, Reg::R3, Reg::R9);
+        self.asm.alu_reg(Alu::Modulo, Reg::R3, Reg::R1);
+        self.asm.alu_reg(Alu::Subtract, Reg::R2, Reg::R3);
+        self.asm.alu_reg(Alu::Move, Reg::R9, Reg::R2);
+    }
+
+    /// Looks at the payload at the offset in R9; one that is shorter than the cookie is the last: on to `done`.
+    fn segment(&mut self, done: Label) {
+        let (slow, cookie) = (self.slow, svr::COOKIE.len() as i32);
+        self.asm.alu_reg(Alu::Move, Reg::R1, Reg::R9);
+        self.asm.alu(Alu::Subtract, Reg::R1, LINK_HEADER - cookie);
+        self.asm.jump_if_reg(Reg::R1, When::Above, Reg::R8, done);
+        self.asm.load_bytes_at(Reg::R9, stack::COOKIE, cookie, slow);
+        self.asm.load(Size::Double, Reg::R1, Reg::R10, stack::COOKIE);
+        self.asm.move64(Reg::R2, u64::from_ne_bytes(svr::COOKIE));
+        self.asm.jump_if_reg(Reg::R1, When::Equal, Reg::R2, slow);
     }
 
     /// Leaves a packet to its worker; or drops it.

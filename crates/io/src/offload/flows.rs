@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use fairway_types::{
-    FlowReport, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport, Time, Tuple,
-    WorkerId,
+    FlowReport, InterfaceId, Look, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, TcpReport, Time,
+    Tuple, WorkerId,
 };
 use fairway_wire::checksum::{self, Delta};
 
@@ -332,7 +332,7 @@ fn raw(change: Delta) -> u32 {
 /// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's, unless the flow is
 /// fresh.
 fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
-    let OffloadFlow { arrives, leaves, mtu, guarded, awaits, fresh, .. } = route.flow;
+    let OffloadFlow { arrives, leaves, mtu, look, awaits, fresh, .. } = route.flow;
     let word = |offset: usize, value: u32| kernel.slots.word(at, offset).store(value, Relaxed);
     for offset in (0..slot::SIZE).step_by(8) {
         kernel.slots.double(at, offset).store(0, Relaxed);
@@ -347,7 +347,14 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
     word(slot::PORT_CHANGE, raw(ports));
     word(slot::HEADER_CHANGE, raw(addresses.combine(hop)));
     let tcp = leaves.protocol.0 == 6;
-    let flags = [(guarded, flag::GUARDED), (ipv6, flag::IPV6), (tcp, flag::TCP), (awaits, flag::AWAITS)];
+    let (guarded, ends) = (look != Look::Nowhere, look == Look::AtEnds);
+    let flags = [
+        (guarded, flag::GUARDED),
+        (ends, flag::ENDS),
+        (ipv6, flag::IPV6),
+        (tcp, flag::TCP),
+        (awaits, flag::AWAITS),
+    ];
     word(slot::FLAGS, flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum());
     word(slot::DONE, if fresh { 0 } else { u32::MAX });
     word(slot::DEVICE, route.device);

@@ -57,6 +57,8 @@ pub(super) mod flag {
     pub(in crate::offload) const SHED: u32 = 8;
     /// Packets are the worker's until one of the other direction was forwarded.
     pub(in crate::offload) const AWAITS: u32 = 16;
+    /// Of a super-packet, only the first payload and the last may begin with the cookie.
+    pub(in crate::offload) const ENDS: u32 = 32;
 }
 
 /// A worker: one clock.

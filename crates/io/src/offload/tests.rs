@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, Protocol, Time, Tuple, WorkerId};
+use fairway_types::{Egress, InterfaceId, Look, OffloadFlow, OffloadId, Protocol, Time, Tuple, WorkerId};
 use fairway_wire::checksum::{Delta, sum};
 use fairway_wire::{checksum, svr};
 
@@ -16,6 +16,9 @@ use crate::classifier::{Classifier, DEVICE_BYTES, Redirect};
 use crate::random::Random;
 use crate::sys::bpf::{Map, Program};
 use crate::sys::shared::SharedArray;
+
+mod cost;
+mod segments;
 
 const LOOPBACK: u32 = 1;
 const REDIRECT: u32 = 7;
@@ -157,7 +160,7 @@ fn route(arrives: Tuple, leaves: Tuple) -> Route {
         leaves,
         egress,
         mtu: 1500,
-        guarded: true,
+        look: Look::Everywhere,
         awaits: false,
         fresh: false,
     };
@@ -407,27 +410,6 @@ fn what_a_worker_has_to_see_is_the_workers() {
 }
 
 #[test]
-fn metadata_at_the_start_of_any_segment_is_found() {
-    let Some(mut bench) = Bench::new(Way::Stack) else { return };
-    let (forth, back) = pair(6);
-    bench.install(forth, back);
-    bench.drain();
-    let mut payload = vec![0x55; 4 * 300 + 100];
-    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_some());
-    for segment in 0..5 {
-        payload.fill(0x55);
-        payload[segment * 300..][..8].copy_from_slice(&svr::COOKIE);
-        assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_none(), "segment {segment}");
-        bench.drain();
-        payload.rotate_right(1);
-        assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 300).is_some(), "not at the start");
-    }
-    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 1457).is_none(), "segments that are too big");
-    bench.drain();
-    assert!(bench.pass(&frame(&forth, 64, ACK, &payload), 10).is_none(), "too many to look at");
-}
-
-#[test]
 fn a_flow_takes_the_kernels_way_only_when_nothing_is_on_the_workers() {
     for way in Way::BOTH {
         let Some(mut bench) = Bench::new(way) else { return };
@@ -555,46 +537,5 @@ fn without_a_heartbeat_everything_is_the_workers() {
         bench.kernel.pulses.double(0, super::layout::pulse::BEAT).store(late, Relaxed);
         assert!(bench.pass(&packet, 0).is_none());
         assert_eq!(bench.kernel.slots.word(0, slot::QUEUED).load(Relaxed), 2);
-    }
-}
-
-/// Not a test of anything: prints what the programs cost.
-#[test]
-#[ignore = "a measurement"]
-fn measure() {
-    let Some(mut bench) = Bench::new(Way::Stack) else { return };
-    // Flows that leave as they came can be looked at again and again, until their TTL is over.
-    for (name, protocol) in [(NAME, 17), (OffloadId(2), 6)] {
-        let (forth, back) = pair(protocol);
-        bench.flows.install(name, [route(forth, forth), route(back, back)]).unwrap();
-        bench.flows.touch(name);
-    }
-    bench.drain();
-    let ((udp, _), (tcp, _)) = (pair(17), pair(6));
-    let packet = frame(&udp, 255, 0, &[7; 64]);
-    let mut other = udp;
-    other.source.set_port(1);
-    let miss = frame(&other, 255, 0, &[7; 64]);
-    let segment = frame(&tcp, 255, ACK, &[7; 1440]);
-    let left = unfinished(&segment, &tcp);
-    bench.driver.know(true);
-    let (serve, driver) = (bench.classifier.serving_program().unwrap(), &bench.driver.program);
-    let cases = [
-        ("tc, 64 bytes", serve, &packet),
-        ("tc, 1440 bytes", serve, &segment),
-        ("tc, another flow", serve, &miss),
-        ("XDP, another flow", driver, &miss),
-        ("XDP, 64 bytes", driver, &packet),
-        ("XDP, 1440 bytes", driver, &segment),
-        ("XDP, 1440 bytes, the first of 250 unfinished", driver, &left),
-    ];
-    let mut best = cases.map(|_| u32::MAX);
-    for _ in 0..2000 {
-        for ((_, program, packet), best) in cases.iter().zip(&mut best) {
-            *best = (*best).min(program.repeat(packet, 250).unwrap().1);
-        }
-    }
-    for ((what, ..), best) in cases.iter().zip(best) {
-        eprintln!("{what}: {best} ns");
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, Protocol, Time, Tuple};
+use fairway_types::{
+    Egress, InterfaceId, Look, OffloadFlow, OffloadId, OffloadRefusal, Protocol, Time, Tuple,
+};
 
 use super::bench::{Bench, Forwarder, LEFT, RIGHT, across};
 use super::ping;
@@ -46,7 +48,7 @@ fn flows(forth: Tuple) -> [OffloadFlow; 2] {
         leaves: tuple,
         egress: Egress { interface: egress, next_hop: tuple.destination.ip() },
         mtu: 1500,
-        guarded: true,
+        look: Look::Everywhere,
         awaits: false,
         fresh: false,
     };

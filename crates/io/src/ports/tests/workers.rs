@@ -114,6 +114,13 @@ fn send_flows(bench: &Bench, book: &Book) -> Vec<Arrival> {
     book.take(FLOWS.len(), |arrival| arrival.interface == LEFT && arrival.is(Protocol::UDP))
 }
 
+/// Where two processors are about to send the first errors of a namespace, the kernel may take one of them for too
+/// many: whoever fills the bucket takes note of the time before it does. So the first is sent alone.
+fn hear_one_error(bench: &Bench, book: &Book, to: &'static str) {
+    send(bench, to, FLOWS.end..FLOWS.end + 1);
+    assert_eq!(book.take(2, |arrival| arrival.is(Protocol::UDP)).len(), 2);
+}
+
 #[test]
 fn every_flow_comes_to_one_worker_with_its_answers_and_its_errors() {
     for count in [2, 3] {
@@ -124,6 +131,7 @@ fn every_flow_comes_to_one_worker_with_its_answers_and_its_errors() {
         bench.output("b", "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
         bench.output("b", "sysctl -qw net.ipv4.icmp_msgs_per_sec=100000 net.ipv4.icmp_msgs_burst=10000");
         for to in ["10.77.2.2:9", "[2001:db8:77:2::2]:9"] {
+            hear_one_error(&bench, &book, to);
             send(&bench, to, FLOWS);
             let arrivals = book.take(2 * FLOWS.len(), |arrival| arrival.is(Protocol::UDP));
             assert_steered(&arrivals, count, &HashMap::new());
@@ -171,6 +179,7 @@ fn what_is_placed_goes_elsewhere_and_comes_back_when_forgotten() {
         }
     }
     bench.output("b", "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_burst=10000");
+    hear_one_error(&bench, &book, "10.77.2.2:9");
     send(&bench, "10.77.2.2:9", FLOWS);
     let arrivals = book.take(2 * FLOWS.len(), |arrival| arrival.is(Protocol::UDP));
     assert_steered(&arrivals, 2, &placed);

@@ -168,6 +168,11 @@ fn asked(line: &Line, what: &str, seconds: f64, value: impl Fn(&Seen) -> f64) ->
     ensure!(crossed.packets >= seen.count, "{} answers, but {} packets", seen.count, crossed.packets);
     let mut sample = sample(value(&seen), seen.count as f64, seen.seconds, &usage);
     sample.beside.insert("failed", seen.failed as f64);
+    for (what, longest) in ["longest ms to connect", "longest ms to an answer"].iter().zip(seen.longest_ms) {
+        if longest > 0.0 {
+            sample.beside.insert(what, longest);
+        }
+    }
     if seen.p99_us > 0.0 {
         sample.beside.insert("p99 µs", seen.p99_us);
     }

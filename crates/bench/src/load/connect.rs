@@ -15,33 +15,45 @@ pub(super) fn connect(to: IpAddr, time: Duration) -> anyhow::Result<()> {
     begin();
     let start = now();
     let work = |port: u16| {
-        let (mut done, mut failed) = (0, 0);
+        let mut seen = Seen::default();
         while start.elapsed() < time {
             match once(SocketAddr::new(to, port)) {
-                Ok(()) => done += 1,
-                Err(_) => failed += 1,
+                Ok(took) => {
+                    seen.count += 1;
+                    seen.longest_ms = longer(seen.longest_ms, took.map(|time| time.as_secs_f64() * 1e3));
+                }
+                Err(_) => seen.failed += 1,
             }
         }
-        (done, failed)
+        seen
     };
     let ports = CONNECT_PORT..CONNECT_PORT + CONNECTIONS;
-    let counts: Vec<(u64, u64)> = thread::scope(|scope| {
+    let all: Vec<Seen> = thread::scope(|scope| {
         let threads: Vec<_> = ports.map(|port| scope.spawn(move || work(port))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     end(&Seen {
-        count: counts.iter().map(|(done, _)| done).sum(),
-        failed: counts.iter().map(|(_, failed)| failed).sum(),
+        count: all.iter().map(|seen| seen.count).sum(),
+        failed: all.iter().map(|seen| seen.failed).sum(),
         seconds: start.elapsed().as_secs_f64(),
+        longest_ms: all.iter().map(|seen| seen.longest_ms).fold([0.0; 2], longer),
         ..Seen::default()
     })
 }
 
-fn once(to: SocketAddr) -> std::io::Result<()> {
+fn longer(one: [f64; 2], other: [f64; 2]) -> [f64; 2] {
+    [one[0].max(other[0]), one[1].max(other[1])]
+}
+
+/// How long it took to be connected, and then to be answered.
+fn once(to: SocketAddr) -> std::io::Result<[Duration; 2]> {
+    let begun = now();
     let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
+    let connected = now();
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
     let mut byte = [0x55];
     stream.write_all(&byte)?;
-    stream.read_exact(&mut byte)
+    stream.read_exact(&mut byte)?;
+    Ok([connected - begun, connected.elapsed()])
 }

@@ -90,6 +90,9 @@ pub(crate) struct Seen {
     /// The time that 99 of 100 answers took at most.
     #[serde(default)]
     pub(crate) p99_us: f64,
+    /// The longest that it took until one was connected, and then until it was answered, in milliseconds.
+    #[serde(default)]
+    pub(crate) longest_ms: [f64; 2],
 }
 
 /// Does it, to the end.

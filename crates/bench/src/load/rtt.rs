@@ -34,7 +34,14 @@ pub(super) fn ask(to: IpAddr, time: Duration) -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-    end(&Seen { count: times.len() as u64, seconds, failed, p50_us: at(0.5), p99_us: at(0.99) })
+    end(&Seen {
+        count: times.len() as u64,
+        seconds,
+        failed,
+        p50_us: at(0.5),
+        p99_us: at(0.99),
+        ..Seen::default()
+    })
 }
 
 /// Whether the answer to this very question came.

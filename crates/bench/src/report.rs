@@ -81,9 +81,8 @@ fn figures(samples: &[Sample]) -> Value {
     for name in samples.iter().flat_map(|sample| sample.beside.keys()) {
         let all = of(&|sample| sample.beside.get(name).copied().unwrap_or_default());
         // One that stands still once must be seen.
-        let longest = name.starts_with("longest");
-        let one = || if longest { all.iter().copied().fold(0.0, f64::max) } else { median(&all) };
-        beside.entry(*name).or_insert_with(|| one().into());
+        let of_all = if name.starts_with("longest") { most } else { median };
+        beside.entry(*name).or_insert_with(|| of_all(&all).into());
     }
     json!({
         "median": median(&values),

@@ -65,6 +65,14 @@ impl Packet {
         Self { protocol, ..Self::udp(source, destination, payload) }
     }
 
+    /// The same packet without PSH, which routers set where metadata went with a segment.
+    #[must_use]
+    pub const fn without_push(mut self) -> Self {
+        const PSH: u8 = 8;
+        self.tcp.0 &= !PSH;
+        self
+    }
+
     /// The same packet in the opposite direction, as a server would answer it.
     #[must_use]
     pub fn answer(&self, payload: &[u8]) -> Self {

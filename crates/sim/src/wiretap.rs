@@ -125,18 +125,20 @@ impl Wiretap {
 /// Whether a TCP segment with metadata, other than a SYN, a reset or a piece of a packet, does not bear PSH.
 fn bears_metadata_unpushed(parsed: &Parsed, payload: &[u8]) -> bool {
     const SYN_RST_PSH: u8 = 0x0e;
-    let header = svr::starts_with_cookie(payload).then(|| Header::parse(payload).ok()).flatten();
-    let tlvs = header.and_then(|header| HeaderTlvs::parse(header.header_tlvs()).ok());
     parsed.protocol == protocol::TCP
         && parsed.tcp_flags & SYN_RST_PSH == 0
-        && tlvs.is_some_and(|tlvs| tlvs.fragment.is_none())
+        && header_tlvs(payload).is_some_and(|tlvs| tlvs.fragment.is_none())
 }
 
 /// An ICMP error quotes what it is about, mark included.
 fn relays_error(payload: &[u8]) -> bool {
-    let header = svr::starts_with_cookie(payload).then(|| Header::parse(payload).ok()).flatten();
-    let tlvs = header.and_then(|header| HeaderTlvs::parse(header.header_tlvs()).ok());
-    tlvs.is_some_and(|tlvs| tlvs.icmp_location.is_some())
+    header_tlvs(payload).is_some_and(|tlvs| tlvs.icmp_location.is_some())
+}
+
+/// The header TLVs of metadata, if a payload begins with some that is well-formed.
+fn header_tlvs(payload: &[u8]) -> Option<HeaderTlvs> {
+    let header = svr::starts_with_cookie(payload).then(|| Header::parse(payload).ok()).flatten()?;
+    HeaderTlvs::parse(header.header_tlvs()).ok()
 }
 
 fn shows(bytes: &[u8], address: IpAddr) -> bool {

@@ -269,9 +269,7 @@ impl World {
     /// What has to arrive as it was sent: everything but the TTL, PSH, which goes with metadata, and, when
     /// links change bits, what no checksum of IPv6 covers.
     fn canonical(&self, packet: &Packet) -> Vec<u8> {
-        const PSH: u8 = 8;
-        let mut packet = Packet { ttl: 0, ..packet.clone() };
-        packet.tcp.0 &= !PSH;
+        let mut packet = Packet { ttl: 0, ..packet.clone().without_push() };
         if self.corrupts {
             packet.traffic_class = 0;
         }

@@ -11,7 +11,6 @@ use fairway_sim::{Fabric, HostId, Network, NodeId, Topology};
 use fairway_types::model::{MidFlow, UdpTransform};
 use fairway_types::{Counter, Suite};
 
-const PSH: u8 = 8;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -58,7 +57,7 @@ impl Download {
         let packet = Packet::tcp(CLIENT.parse().unwrap(), SERVER.parse().unwrap(), numbers, payload);
         self.network.send(self.client, packet.bytes());
         self.network.run(50);
-        self.network.receive(self.server).first().map(|bytes| without_push(bytes))
+        self.network.receive(self.server).first().map(|bytes| Packet::read(bytes).unwrap().without_push())
     }
 
     /// A segment of the server's, as the client got it, but for PSH.
@@ -66,7 +65,7 @@ impl Download {
         let packet = Packet::tcp(SERVER.parse().unwrap(), self.seen, numbers, payload);
         self.network.send(self.server, packet.bytes());
         self.network.run(50);
-        self.network.receive(self.client).first().map(|bytes| without_push(bytes))
+        self.network.receive(self.client).first().map(|bytes| Packet::read(bytes).unwrap().without_push())
     }
 
     /// The server sends the next part, which the client acknowledges. Whether both arrived.
@@ -103,11 +102,6 @@ impl Download {
         };
         self.network.routers().flat_map(of).collect()
     }
-}
-
-fn without_push(bytes: &[u8]) -> Packet {
-    let packet = Packet::read(bytes).unwrap();
-    Packet { tcp: (packet.tcp.0 & !PSH, packet.tcp.1, packet.tcp.2), ..packet }
 }
 
 fn every_fabric(test: impl Fn(&Fabric, &mut Download)) {

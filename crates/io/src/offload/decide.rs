@@ -346,13 +346,13 @@ impl Forwarding<'_> {
 
     /// R9 = the offset of the last payload in the frame, from that of the first; R1 is the size of the others.
     fn last_segment(&mut self) {
+        // To the last byte, and back to where its segment begins.
         self.asm.alu_reg(Alu::Move, Reg::R2, Reg::R8);
         self.asm.alu(Alu::Add, Reg::R2, LINK_HEADER - 1);
-        self.asm.alu_reg(Alu::Move, Reg::R3, Reg::R2);
-        self.asm.alu_reg(Alu::Subtract, Reg::R3, Reg::R9);
-        self.asm.alu_reg(Alu::Modulo, Reg::R3, Reg::R1);
-        self.asm.alu_reg(Alu::Subtract, Reg::R2, Reg::R3);
-        self.asm.alu_reg(Alu::Move, Reg::R9, Reg::R2);
+        self.asm.alu_reg(Alu::Subtract, Reg::R2, Reg::R9);
+        self.asm.alu_reg(Alu::Add, Reg::R9, Reg::R2);
+        self.asm.alu_reg(Alu::Modulo, Reg::R2, Reg::R1);
+        self.asm.alu_reg(Alu::Subtract, Reg::R9, Reg::R2);
     }
 
     /// Looks at the payload at the offset in R9; one that is shorter than the cookie is the last: on to `done`.

@@ -50,6 +50,10 @@ const SESSIONS_PER_TIMEOUT: usize = 64;
 const ANNOUNCEMENTS: u8 = 4;
 /// How many events wait for [`Engine::poll_event`] before further ones are forgotten.
 const EVENTS: usize = 1024;
+/// How many sessions a second are told of again because nothing was heard of them: so few that telling them
+/// takes little of a worker, and so many that a network address translator in between that forgot ten
+/// thousand mappings is told all within seconds.
+const RETELL_RATE: u32 = 2000;
 
 /// One worker's sessions and everything needed to decide about packets.
 pub struct Engine {
@@ -83,6 +87,8 @@ pub struct Engine {
     /// Messages between peers, apart from first packets: a flood of one must not silence the other.
     pub(crate) peer_messages: Budget,
     pub(crate) answers: Budget,
+    /// Sessions told again because nothing was heard of them.
+    pub(crate) retold: Budget,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counters: Counters,
     pub(crate) drops: Drops,
@@ -159,6 +165,7 @@ impl Engine {
             first_packets: Budget::new(limits.first_packets, now.mono),
             peer_messages: Budget::new(limits.first_packets, now.mono),
             answers: Budget::new(limits.answers, now.mono),
+            retold: Budget::new(RETELL_RATE, now.mono),
             keyring: shared.keyring,
             table,
             wheel,

@@ -45,8 +45,6 @@ pub(crate) enum Phase {
 pub(crate) enum Attach {
     Nothing,
     Metadata,
-    /// Metadata, because nothing came back for too long: the epoch must rise first.
-    MetadataAfterSilence,
 }
 
 /// What a received packet asks for beside being processed.
@@ -108,23 +106,32 @@ impl Handshake {
         self.role == Role::Responder && self.phase == Phase::Telling && self.told && !self.confirm
     }
 
+    /// Whether a packet sent now would be one more after so long a silence that the other end may have lost
+    /// the session.
+    #[inline]
+    pub(crate) fn is_doubtful(&self, now: Time) -> bool {
+        self.phase == Phase::Settled
+            && self.silent_since != Time::ZERO
+            && now.since(self.silent_since) >= SILENCE
+    }
+
+    /// Begins again because of that.
+    pub(crate) fn break_silence(&mut self, now: Time) {
+        self.restart();
+        self.silent_since = now;
+    }
+
     /// A packet is about to be sent on the hop.
     #[inline]
     pub(crate) fn transmit(&mut self, now: Time) -> Attach {
         self.heard = 0;
-        let silent = self.silent_since;
-        if silent == Time::ZERO {
+        if self.silent_since == Time::ZERO {
             self.silent_since = now;
         }
         match self.phase {
             Phase::Telling => {
                 self.told = true;
                 Attach::Metadata
-            }
-            Phase::Settled if silent != Time::ZERO && now.since(silent) >= SILENCE => {
-                self.restart();
-                self.silent_since = now;
-                Attach::MetadataAfterSilence
             }
             Phase::Settled => Attach::Nothing,
         }
@@ -150,8 +157,7 @@ impl Handshake {
     }
 
     /// The kernel has sent packets on the hop and received some since it was last asked: when the last
-    /// ones. Says whether the other end has been silent for so long that the next packet has to tell it
-    /// again.
+    /// ones. Says whether the other end has been silent for so long that it may have lost the session.
     pub(crate) fn carried(&mut self, sent: Option<Time>, received: Option<Time>) -> bool {
         if received.is_some() {
             self.silent_since = Time::ZERO;
@@ -162,7 +168,7 @@ impl Handshake {
         if self.silent_since == Time::ZERO {
             self.silent_since = sent;
         }
-        sent.since(self.silent_since) >= SILENCE
+        self.is_doubtful(sent)
     }
 
     /// A packet with metadata arrived on the hop; `changed` if it tells of a change.
@@ -291,10 +297,15 @@ mod tests {
             let mut side = Handshake::new(role);
             side.disabled();
             assert_eq!(side.transmit(START), Attach::Nothing);
+            assert!(!side.is_doubtful(later(2999)));
             assert_eq!(side.transmit(later(2999)), Attach::Nothing);
-            assert_eq!(side.transmit(later(3000)), Attach::MetadataAfterSilence);
-            assert_eq!(side.transmit(later(3001)), Attach::Metadata);
+            assert!(side.is_doubtful(later(3000)));
+            assert_eq!(side.transmit(later(3000)), Attach::Nothing, "as long as it is not told to");
+            side.break_silence(later(3000));
+            assert_eq!(side.transmit(later(3000)), Attach::Metadata);
+            assert!(!side.is_doubtful(later(9000)), "it is telling already");
             side.disabled();
+            assert!(!side.is_doubtful(later(9000)));
             assert_eq!(side.transmit(later(9000)), Attach::Nothing);
         }
     }
@@ -305,6 +316,7 @@ mod tests {
         side.disabled();
         assert_eq!(side.transmit(START), Attach::Nothing);
         side.received_plain();
+        assert!(!side.is_doubtful(later(5000)));
         assert_eq!(side.transmit(later(5000)), Attach::Nothing);
     }
 }

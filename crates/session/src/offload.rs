@@ -153,11 +153,12 @@ impl Engine {
         let Some(mut entry) = self.offloads.entries.remove(&index) else { return };
         let silent = self.count_offloaded(now, index, &mut entry, report);
         self.offloads.entries.insert(index, entry);
-        if silent {
-            self.recall(index, why::RETOLD);
-        } else {
-            self.reconsider(now, index);
+        for side in Side::BOTH {
+            if silent[side.index()] && self.break_silence(now, index, side) {
+                self.recall(index, why::RETOLD);
+            }
         }
+        self.reconsider(now, index);
     }
 
     /// The kernel no longer forwards a session, because it was told so or because it cannot any more.
@@ -169,7 +170,9 @@ impl Engine {
         let Some(at) = self.offloads.ending.iter().position(|ending| ending.entry.id == id) else { return };
         let Ending { mut entry, index, gone } = self.offloads.ending.swap_remove(at);
         match (gone, report) {
-            (None, Some(report)) => drop(self.count_offloaded(now, index, &mut entry, report)),
+            (None, Some(report)) => {
+                self.count_offloaded(now, index, &mut entry, report);
+            }
             (None, None) => {}
             (Some((mut session, at, why)), report) => {
                 for (side, flow) in Side::BOTH.into_iter().zip(report.into_iter().flatten()) {
@@ -352,9 +355,15 @@ impl Engine {
         self.counters.add(Counter::BytesForwarded, bytes);
     }
 
-    /// Lets a session take note of what the kernel has done. Says whether its neighbour has been silent
-    /// for too long.
-    fn count_offloaded(&mut self, now: Now, index: Index, entry: &mut Entry, report: &OffloadReport) -> bool {
+    /// Lets a session take note of what the kernel has done. Says of each side whether the neighbour there
+    /// has been silent for too long.
+    fn count_offloaded(
+        &mut self,
+        now: Now,
+        index: Index,
+        entry: &mut Entry,
+        report: &OffloadReport,
+    ) -> [bool; 2] {
         let news = Side::BOTH.map(|side| new_of(entry, side, &report[side.index()]));
         for (packets, bytes) in news {
             self.count_traffic(packets, bytes);
@@ -362,9 +371,9 @@ impl Engine {
         if news[Side::Responder.index()].0 > 0 && self.table.get(index).is_some_and(|s| !s.answered) {
             self.answered(now, index);
         }
-        let Some(session) = self.table.get_mut(index) else { return false };
+        let Some(session) = self.table.get_mut(index) else { return [false; 2] };
         let last = |side: Side| report[side.index()].last.filter(|_| news[side.index()].0 > 0);
-        let (mut silent, before, standing) = (false, session.tcp.phase(), session.standing());
+        let (mut silent, before, standing) = ([false; 2], session.tcp.phase(), session.standing());
         for side in Side::BOTH {
             let (packets, bytes) = news[side.index()];
             session.active = session.active.max(last(side).unwrap_or_default());
@@ -378,7 +387,7 @@ impl Engine {
                 if packets > 0 {
                     hop.handshake.received_plain();
                 }
-                silent |= hop.handshake.carried(last(side.other()), last(side));
+                silent[side.index()] = hop.handshake.carried(last(side.other()), last(side));
             }
         }
         let after = session.tcp.phase();

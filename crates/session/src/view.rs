@@ -286,6 +286,7 @@ impl Engine {
             (LimitKind::FirstPacketRate, &self.first_packets),
             (LimitKind::PeerMessageRate, &self.peer_messages),
             (LimitKind::AnswerRate, &self.answers),
+            (LimitKind::RetellRate, &self.retold),
         ];
         views.extend(others.map(|(kind, budget)| LimitView::of_budget(kind, budget, now.mono)));
         views

@@ -93,6 +93,11 @@ pub(super) fn flood(options: &FloodOptions) -> anyhow::Result<()> {
         sessions: options.sessions,
         order: if options.passes.is_some() { Order::InTurn } else { Order::Random },
     })?;
+    // Always the last processor: who shares it with the flood is no matter of chance, and sessions are
+    // counted on each processor by itself.
+    let mut last = CpuSet::new();
+    last.set(thread::available_parallelism()?.get() - 1)?;
+    sched_setaffinity(Pid::from_raw(0), &last)?;
     let start = now();
     if let Some(passes) = options.passes {
         let all = u64::from(options.sessions) * u64::from(passes);
@@ -106,10 +111,6 @@ pub(super) fn flood(options: &FloodOptions) -> anyhow::Result<()> {
         }
     } else {
         let time = Duration::from_secs_f64(options.seconds.context("say --passes or --seconds")?);
-        // Always the last processor: who shares it with the flood is no matter of chance.
-        let mut last = CpuSet::new();
-        last.set(thread::available_parallelism()?.get() - 1)?;
-        sched_setaffinity(Pid::from_raw(0), &last)?;
         let mut count = AT_FIRST;
         while start.elapsed() < time {
             let begun = start.elapsed();

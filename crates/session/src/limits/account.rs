@@ -146,7 +146,8 @@ impl Account {
             LimitKind::SessionRate
             | LimitKind::FirstPacketRate
             | LimitKind::PeerMessageRate
-            | LimitKind::AnswerRate => &mut self.setups.tally,
+            | LimitKind::AnswerRate
+            | LimitKind::RetellRate => &mut self.setups.tally,
         }
     }
 

@@ -51,6 +51,8 @@ pub enum LimitKind {
     PeerMessageRate,
     /// ICMP errors, resets and control messages a second.
     AnswerRate,
+    /// Sessions a second that are told of again because nothing was heard of them.
+    RetellRate,
 }
 
 impl LimitKind {
@@ -64,6 +66,7 @@ impl LimitKind {
             Self::FirstPacketRate => "first-packet-rate",
             Self::PeerMessageRate => "peer-message-rate",
             Self::AnswerRate => "answer-rate",
+            Self::RetellRate => "retell-rate",
         }
     }
 
@@ -72,7 +75,7 @@ impl LimitKind {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Sessions | Self::HalfOpen => "sessions",
-            Self::SessionRate => "sessions/s",
+            Self::SessionRate | Self::RetellRate => "sessions/s",
             Self::FirstPacketRate | Self::PeerMessageRate | Self::AnswerRate => "packets/s",
         }
     }
@@ -82,7 +85,9 @@ impl LimitKind {
             Self::Sessions => DropReason::SessionLimit,
             Self::HalfOpen => DropReason::HalfOpenLimit,
             Self::SessionRate => DropReason::SessionRateLimit,
-            Self::FirstPacketRate | Self::PeerMessageRate | Self::AnswerRate => DropReason::RateLimited,
+            Self::FirstPacketRate | Self::PeerMessageRate | Self::AnswerRate | Self::RetellRate => {
+                DropReason::RateLimited
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct LimitView {
 }
 
 impl LimitView {
-    /// A rate of the router that is not about sessions.
+    /// A rate of the router as a whole.
     pub(crate) fn of_budget(kind: LimitKind, budget: &Budget, now: Time) -> Self {
         let (last, peak) = budget.pace(now);
         Self {

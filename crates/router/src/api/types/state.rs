@@ -32,7 +32,7 @@ pub struct Limit {
     /// anything.
     pub name: Option<String>,
     /// What is limited: `sessions`, `half-open`, `session-rate`, `first-packet-rate`,
-    /// `peer-message-rate`, `answer-rate`, `max-way-points` or `nat-ports`.
+    /// `peer-message-rate`, `answer-rate`, `retell-rate`, `max-way-points` or `nat-ports`.
     pub limit: String,
     /// What the numbers count: `sessions`, `sessions/s`, `packets/s` or `endpoints`.
     pub unit: String,

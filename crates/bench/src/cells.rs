@@ -191,8 +191,11 @@ pub(crate) const EVERY: &[Cell] = &[
         what: "datagrams of 64 bytes over a million sessions at random",
         traffic: Traffic::Flood(64),
         fairway: Contender::FairwayMillion,
-        peers: &[Contender::FairwayTenThousand],
-        goals: &[goal(Against::One(Contender::FairwayTenThousand), 0.8)],
+        peers: &[Contender::FairwayTenThousand, Contender::FairwayByWorkers],
+        goals: &[
+            goal(Against::One(Contender::FairwayTenThousand), 0.8),
+            goal(Against::One(Contender::FairwayByWorkers), 0.8),
+        ],
         ..PLAIN_CELL
     },
     Cell {

@@ -81,7 +81,20 @@ impl Line {
         };
         line.check_offloads()?;
         line.carries().with_context(|| format!("{} does not carry traffic", contender.name()))?;
+        if contender == Contender::FairwayByWorkers {
+            line.leave_to_workers(&tools.fairway)?;
+        }
         Ok(line)
+    }
+
+    /// Has the kernel forward nothing by itself.
+    fn leave_to_workers(&self, fairway: &Path) -> anyhow::Result<()> {
+        let fairway = fairway.to_str().context("the path of the command is no text")?;
+        for router in ["a", "b"] {
+            let socket = format!("{}/{}/{router}/api.sock", fairway_lab::STATE_DIRECTORY, self.lab);
+            run(&self.namespace(router), &[fairway, "offload", "off", "--socket", &socket], COMMAND_LIMIT)?;
+        }
+        Ok(())
     }
 
     /// The namespace of a node.

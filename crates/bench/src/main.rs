@@ -42,7 +42,7 @@ use rounds::{Lines, Outcome, Plan};
 const LOCK: &str = "/run/fairway-bench.lock";
 
 /// How many sessions are a million in a quick run.
-const QUICK_MILLION: u32 = 100_000;
+const QUICK_MILLION: u32 = 30_000;
 
 /// Measures Fairway beside other ways to carry the same traffic. Needs root.
 #[derive(Debug, Parser)]

@@ -80,8 +80,12 @@ fn figures(samples: &[Sample]) -> Value {
     }
     for name in samples.iter().flat_map(|sample| sample.beside.keys()) {
         let all = of(&|sample| sample.beside.get(name).copied().unwrap_or_default());
-        // One that stands still once must be seen.
-        let of_all = if name.starts_with("longest") { most } else { median };
+        // What stands still once, or fails once, must be seen.
+        let of_all: fn(&[f64]) -> f64 = match *name {
+            "failed" => |all| all.iter().sum(),
+            name if name.starts_with("longest") => most,
+            _ => median,
+        };
         beside.entry(*name).or_insert_with(|| of_all(&all).into());
     }
     json!({

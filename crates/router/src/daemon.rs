@@ -56,7 +56,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let sessions = loaded.snapshot.model().limits.sessions;
     let workers = options.workers.map_or_else(Options::usual_workers, core::num::NonZeroU8::get);
     let mut ports = wanted
-        .open(workers, sessions, options.offload == Offload::Auto)
+        .open(workers, sessions, (options.offload == Offload::Auto).then_some(sessions))
         .context("attach to the interfaces")?;
     for ports in &mut ports {
         let opener = files.clone();

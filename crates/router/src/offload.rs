@@ -4,17 +4,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fairway_io::Ports;
 use fairway_session::OffloadOrder;
 use fairway_types::{OffloadId, Time};
 
 use crate::worker::Core;
 
-/// How often the engine hears of each session.
+/// How often the engine hears of each session, if there are no more of them than so many; else it hears of
+/// as many in that time.
 const INTERVAL: Duration = Duration::from_secs(1);
+const IN_AN_INTERVAL: usize = 16_384;
 /// How soon it hears of one that is new: many connections are over by then.
 const SOON: Duration = Duration::from_millis(25);
-/// Reports in one round.
-const REPORTS: usize = 256;
+/// Reports in one round: packets wait no longer than these take.
+const REPORTS: usize = 64;
 
 /// What is to be reported.
 #[derive(Default)]
@@ -83,8 +86,9 @@ impl Core {
             if self.engine.offloaded_count() == 0 || now < self.reports.next {
                 return false;
             }
-            self.reports.next = now + INTERVAL;
             self.reports.waiting = self.engine.offloaded();
+            let intervals = self.reports.waiting.len().div_ceil(IN_AN_INTERVAL).max(1);
+            self.reports.next = now + INTERVAL * u32::try_from(intervals).unwrap_or(u32::MAX);
         }
         let rest = self.reports.waiting.len().saturating_sub(REPORTS);
         for id in self.reports.waiting.split_off(rest) {
@@ -94,8 +98,12 @@ impl Core {
         rest > 0
     }
 
-    /// Brings sessions and counters to what the kernel has done until now.
+    /// Brings sessions and counters to what the kernel has done until now, for an operator. Where there are so
+    /// many that packets would wait for it, what was last reported has to do.
     pub(crate) fn report_all_offloads(&mut self) {
+        if self.engine.offloaded_count() > Ports::FEW_OFFLOADS {
+            return;
+        }
         for id in self.engine.offloaded() {
             self.report_offload(id);
         }

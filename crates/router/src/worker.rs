@@ -402,12 +402,12 @@ impl RouterPorts {
     }
 
     /// Attaches to the interfaces, for so many workers that have so many sessions at most.
-    /// With `offload`, the kernel may forward sessions by itself.
+    /// With `offload`, the kernel may forward so many by itself.
     pub(crate) fn open(
         &self,
         workers: u8,
         sessions: u32,
-        offload: bool,
+        offload: Option<u32>,
     ) -> Result<Vec<Ports>, fairway_io::OpenError> {
         let shared = (workers, sessions.saturating_mul(2));
         Ports::open_with(&self.specs, &self.waypoints, shared, offload)

@@ -43,9 +43,10 @@ fn security(contender: Contender) -> Value {
 
 fn configuration(contender: Contender) -> Value {
     let sessions = match contender {
-        Contender::FairwayMillion | Contender::FairwayXdpMillion | Contender::FairwayTenThousand => {
-            MANY_SESSIONS
-        }
+        Contender::FairwayMillion
+        | Contender::FairwayXdpMillion
+        | Contender::FairwayTenThousand
+        | Contender::FairwayByWorkers => MANY_SESSIONS,
         _ => SESSIONS,
     };
     json!({ "fairway:authority": {

@@ -41,6 +41,8 @@ pub(crate) enum Contender {
     FairwayMillion,
     /// Fairway with as much room, and ten thousand of them.
     FairwayTenThousand,
+    /// The same ten thousand, none of them in the kernel.
+    FairwayByWorkers,
     /// The million by AF_XDP.
     FairwayXdpMillion,
     /// Two workers of one engine, without a line.
@@ -91,6 +93,7 @@ impl Contender {
             Self::FairwayCbc => "fairway-cbc",
             Self::FairwayMillion => "fairway-1m",
             Self::FairwayTenThousand => "fairway-10k",
+            Self::FairwayByWorkers => "fairway-10k-workers",
             Self::TwoWorkers => "two-workers",
             Self::TwoEngines => "two-engines",
             Self::Kernel => "kernel",
@@ -114,6 +117,7 @@ impl Contender {
                 | Self::FairwayCbc
                 | Self::FairwayMillion
                 | Self::FairwayTenThousand
+                | Self::FairwayByWorkers
                 | Self::TwoWorkers
                 | Self::TwoEngines
         )
@@ -123,7 +127,7 @@ impl Contender {
     pub(crate) fn flood_sessions(self, tools: &Tools) -> u32 {
         match self {
             Self::FairwayMillion | Self::FairwayXdpMillion => tools.million,
-            Self::FairwayTenThousand => 10_000,
+            Self::FairwayTenThousand | Self::FairwayByWorkers => 10_000,
             _ => 256,
         }
     }
@@ -132,7 +136,10 @@ impl Contender {
     /// needs an answer each time.
     pub(crate) fn flood_answers(self) -> u32 {
         match self {
-            Self::FairwayMillion | Self::FairwayXdpMillion | Self::FairwayTenThousand => 1,
+            Self::FairwayMillion
+            | Self::FairwayXdpMillion
+            | Self::FairwayTenThousand
+            | Self::FairwayByWorkers => 1,
             _ => 64,
         }
     }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use super::{CONNECT_PORT, CONNECTIONS, ECHO_PORT, STREAM_PORT};
 
@@ -43,10 +44,13 @@ fn echo_stream(mut stream: TcpStream) {
     }
 }
 
+/// How long one connection may keep others waiting: where the client was reset, nothing comes any more.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// One byte for one byte; then it waits for the other side to close.
 fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let mut byte = [0];
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     stream.read_exact(&mut byte)?;
     stream.write_all(&byte)?;

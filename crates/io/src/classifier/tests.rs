@@ -264,7 +264,7 @@ fn xdp_takes_what_the_reference_takes_and_counts_only_that() {
     }
     let tables = tables();
     // With flows that the kernel forwards, of which there are none.
-    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new().unwrap()), None);
+    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new(1000).unwrap()), None);
     classifier.update(&tables).unwrap();
     let device = Map::<4, DEVICE_BYTES>::array("fw_test", 1).unwrap();
     // Devices in the place of sockets: the answer is the same, and the loopback device is always there.
@@ -326,7 +326,7 @@ fn a_router_serves_what_the_reference_takes_by_the_doors_of_its_workers() {
     let exceptions = crate::steering::Exceptions::new(3, 10).unwrap();
     let tokens = Map::<4, 4>::hash("fw_test", 8).unwrap();
     let steering = Some(exceptions.parameters_of_all(tokens.fd()));
-    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new().unwrap()), steering);
+    let classifier = Classifier::serving(&Arc::new(offload::Kernel::new(1000).unwrap()), steering);
     classifier.update(&tables).unwrap();
     let serve = classifier.serving_program().unwrap();
     let (mut random, corpus) = (Random(0x5e_7fe), corpus());

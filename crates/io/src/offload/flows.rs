@@ -359,9 +359,8 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
     word(slot::DONE, if fresh { 0 } else { u32::MAX });
     word(slot::DEVICE, route.device);
     word(slot::MTU, u32::from(mtu));
-    let half = |offset: usize, value: u32| kernel.slots.half(at, offset).store(value as u16, Relaxed);
-    half(slot::WORKER, worker);
-    half(slot::OTHER, other);
+    kernel.slots.half(at, slot::WORKER).store(worker as u16, Relaxed);
+    word(slot::OTHER, other);
     let put = |offset: usize, bytes: &[u8]| {
         for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
             word(offset + number * 4, u32::from_ne_bytes(*chunk));

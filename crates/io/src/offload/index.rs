@@ -13,14 +13,13 @@ use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::layout::slot;
-use super::{FLOWS, MapFds};
+use super::MapFds;
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 use crate::steering::key;
 use crate::sys::shared::SharedArray;
 
 /// So many that a bucket has two of its places taken on average when there is no slot left.
-const BUCKETS: u32 = FLOWS / 2;
-const _: () = assert!(BUCKETS.is_power_of_two());
+const FLOWS_A_BUCKET: u32 = 2;
 const PLACES: usize = 8;
 const BUCKET_BYTES: usize = PLACES * 8;
 /// The key in words of 64 bits, without the last one of 32.
@@ -38,18 +37,22 @@ type Key = [u8; key::SIZE];
 pub(super) struct Index {
     buckets: SharedArray<BUCKET_BYTES>,
     seed: u64,
+    /// Which bits of a hash name a bucket.
+    mask: u32,
 }
 
 impl Index {
-    /// An empty table.
-    pub(super) fn new() -> io::Result<Self> {
+    /// An empty table for so many flows, a power of two.
+    pub(super) fn new(flows: u32) -> io::Result<Self> {
+        debug_assert!(flows.is_power_of_two() && flows >= FLOWS_A_BUCKET);
+        let buckets = flows / FLOWS_A_BUCKET;
         let seed = RandomState::new().hash_one(0);
-        Ok(Self { buckets: SharedArray::new("fw_index", BUCKETS)?, seed })
+        Ok(Self { buckets: SharedArray::new("fw_index", buckets)?, seed, mask: buckets - 1 })
     }
 
-    /// What programs are made of: the map's descriptor, and where hashes begin.
-    pub(super) fn parameters(&self) -> (i32, u64) {
-        (self.buckets.fd(), self.seed)
+    /// What programs are made of: the map's descriptor, where hashes begin, and how many buckets there are.
+    pub(super) fn parameters(&self) -> (i32, u64, u32) {
+        (self.buckets.fd(), self.seed, self.mask + 1)
     }
 
     /// The bucket of a key, and what of its hash is kept there, which is not zero.
@@ -62,7 +65,7 @@ impl Index {
         let (doubles, rest) = key.as_chunks::<8>();
         doubles.iter().for_each(|double| mix(u64::from_ne_bytes(*double)));
         rest.as_chunks::<4>().0.iter().for_each(|word| mix(u64::from(u32::from_ne_bytes(*word))));
-        ((hash >> BUCKET_SHIFT) as u32 & (BUCKETS - 1), hash as u32 | 1)
+        ((hash >> BUCKET_SHIFT) as u32 & self.mask, hash as u32 | 1)
     }
 
     /// Enters a slot, in which the key stands already. Says whether there was a place for it.
@@ -95,7 +98,7 @@ pub(super) fn find(asm: &mut Assembler, maps: MapFds, at: i16, number: i16, othe
     asm.alu_reg(Alu::And, Reg::R7, Reg::R2);
     asm.alu(Alu::Or, Reg::R7, 1);
     asm.alu(Alu::ShiftRight, Reg::R1, BUCKET_SHIFT as i32);
-    asm.alu(Alu::And, Reg::R1, (BUCKETS - 1) as i32);
+    asm.alu(Alu::And, Reg::R1, (maps.buckets - 1) as i32);
     asm.store(Size::Word, Reg::R10, number, Reg::R1);
     asm.lookup(maps.index, number);
     asm.jump_if(Reg::R0, When::Equal, 0, other);
@@ -149,7 +152,8 @@ mod tests {
         if !crate::sys::is_root() {
             return eprintln!("skipped: making the table needs root");
         }
-        let index = Index::new().unwrap();
+        const FLOWS: u32 = 65_536;
+        let index = Index::new(FLOWS).unwrap();
         let mut random = Random(0x1ade_0f5e_ed00);
         // As many as there are slots: a few find their bucket full.
         let keys: Vec<Key> = (0..FLOWS).map(|_| key(&mut random)).collect();
@@ -164,7 +168,7 @@ mod tests {
             assert!(index.insert(key, slot));
         }
         (0..FLOWS).zip(&keys).for_each(|(slot, key)| index.remove(key, slot));
-        let left = (0..BUCKETS).flat_map(|bucket| (0..PLACES).map(move |place| (bucket, place)));
+        let left = (0..=index.mask).flat_map(|bucket| (0..PLACES).map(move |place| (bucket, place)));
         let left = left.filter(|&(bucket, place)| index.buckets.double(bucket, place * 8).load(Relaxed) != 0);
         assert_eq!(left.count(), 0);
     }

@@ -35,8 +35,6 @@ pub(super) mod slot {
     pub(in crate::offload) const MTU: usize = 72;
     /// Whose heart has to beat.
     pub(in crate::offload) const WORKER: usize = 76;
-    /// The slot of the other direction.
-    pub(in crate::offload) const OTHER: usize = 78;
     /// Destination and source on the link.
     pub(in crate::offload) const LINK: usize = 80;
     /// Source and destination port.
@@ -45,6 +43,8 @@ pub(super) mod slot {
     pub(in crate::offload) const ADDRESSES: usize = 96;
     /// How its packets arrive, as the index is asked.
     pub(in crate::offload) const KEY: usize = 128;
+    /// The slot of the other direction.
+    pub(in crate::offload) const OTHER: usize = 176;
 }
 
 /// Bits of [`slot::FLAGS`].

@@ -37,9 +37,8 @@ use self::index::Index;
 use self::layout::{pulse, slot};
 use crate::sys::shared::SharedArray;
 
-/// How many flows there may be, two for each session: 14 MiB with the index. Their numbers fit 16 bits.
-const FLOWS: u32 = 65_536;
-const _: () = assert!(FLOWS - 1 <= u16::MAX as u32);
+/// Between how many flows there may be, two for each session: with the index, 2 MiB and 56 MiB.
+const FLOWS: std::ops::RangeInclusive<u32> = 8192..=262_144;
 /// Workers are told apart by six bits of a class.
 const WORKERS: u32 = 64;
 /// A worker whose heart has not beaten for so many units of 2^20 ns, three seconds, is not at work.
@@ -51,6 +50,8 @@ const BEAT_SHIFT: i32 = 20;
 pub(crate) struct MapFds {
     pub(crate) index: i32,
     pub(crate) seed: u64,
+    /// How many buckets the index has.
+    pub(crate) buckets: u32,
     pub(crate) slots: i32,
     pub(crate) pulses: i32,
 }
@@ -64,18 +65,20 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Empty maps.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Empty maps, with room for so many sessions where that is no more than the kernel gets.
+    pub(crate) fn new(sessions: u32) -> io::Result<Self> {
+        let flows = sessions.min(FLOWS.end() / 2) * 2;
+        let flows = flows.max(*FLOWS.start()).next_power_of_two();
         Ok(Self {
-            index: Index::new()?,
-            slots: SharedArray::new("fw_slots", FLOWS)?,
+            index: Index::new(flows)?,
+            slots: SharedArray::new("fw_slots", flows)?,
             pulses: SharedArray::new("fw_pulses", WORKERS)?,
         })
     }
 
     /// The descriptors for programs.
     pub(crate) fn fds(&self) -> MapFds {
-        let (index, seed) = self.index.parameters();
-        MapFds { index, seed, slots: self.slots.fd(), pulses: self.pulses.fd() }
+        let (index, seed, buckets) = self.index.parameters();
+        MapFds { index, seed, buckets, slots: self.slots.fd(), pulses: self.pulses.fd() }
     }
 }

@@ -20,6 +20,8 @@ use crate::sys::shared::SharedArray;
 mod cost;
 mod segments;
 
+/// How many the kernel has room for.
+const SESSIONS: u32 = 4096;
 const LOOPBACK: u32 = 1;
 const REDIRECT: u32 = 7;
 const DROP: u32 = 2;
@@ -90,7 +92,7 @@ impl Bench {
             eprintln!("skipped: loading the program needs root");
             return None;
         }
-        let kernel = Arc::new(Kernel::new().unwrap());
+        let kernel = Arc::new(Kernel::new(SESSIONS).unwrap());
         let flows = Flows::new(Some(kernel.clone()), WorkerId(0), 1);
         let given = SharedArray::new("fw_test", GIVEN).unwrap();
         let filter = kernel.door_filter(given.fd(), 0).unwrap();
@@ -347,7 +349,7 @@ fn a_router_with_few_rights_can_load_the_program_again() {
         eprintln!("skipped: loading the program needs root");
         return;
     }
-    let classifier = Classifier::serving(&Arc::new(Kernel::new().unwrap()), None);
+    let classifier = Classifier::serving(&Arc::new(Kernel::new(SESSIONS).unwrap()), None);
     crate::drop_capabilities(crate::Capability::FOR_PORTS).unwrap();
     Driver::new(&classifier);
 }
@@ -482,7 +484,7 @@ fn connections_that_carried_nothing_leave_room_for_others() {
         routes.iter_mut().for_each(|route| route.flow.fresh = fresh);
         bench.flows.install(OffloadId(name), routes)
     };
-    let all = u64::from(super::FLOWS) / 2;
+    let all = u64::from(SESSIONS);
     let installed = (0..all).filter(|&name| install(name, true).is_ok()).count() as u64;
     assert!(installed > all / 2 && installed <= all * 3 / 4, "{installed} of {all}");
     let others = (all..all + 100).filter(|&name| install(name, false).is_ok()).count();

@@ -43,7 +43,7 @@ fn after_the_other(asm: &mut Assembler, maps: MapFds, room: Room, slow: Label) {
     asm.load(Size::Word, Reg::R1, Reg::R7, slot::FLAGS as i16);
     asm.alu(Alu::And, Reg::R1, flag::AWAITS as i32);
     asm.jump_if(Reg::R1, When::Equal, 0, begun);
-    asm.load(Size::Half, Reg::R1, Reg::R7, slot::OTHER as i16);
+    asm.load(Size::Word, Reg::R1, Reg::R7, slot::OTHER as i16);
     asm.store(Size::Word, Reg::R10, room.index, Reg::R1);
     asm.lookup(maps.slots, room.index);
     asm.jump_if(Reg::R0, When::Equal, 0, slow);

@@ -74,10 +74,14 @@ pub(super) fn name_of(worker: WorkerId) -> String {
 }
 
 impl Doors {
-    /// Makes the doors of so many workers.
-    pub(super) fn open(workers: u8, mut open: impl FnMut() -> io::Result<File>) -> Result<Self, OpenError> {
+    /// Makes the doors of so many workers that have so many sessions at most.
+    pub(super) fn open(
+        workers: u8,
+        sessions: u32,
+        mut open: impl FnMut() -> io::Result<File>,
+    ) -> Result<Self, OpenError> {
         const MAPS: &str = "create the maps of flows";
-        let kernel = Arc::new(Kernel::new().context(MAPS)?);
+        let kernel = Arc::new(Kernel::new(sessions).context(MAPS)?);
         let given = SharedArray::new("fw_given", u32::from(workers) * GIVEN).context(MAPS)?;
         let devices = Map::array("fw_doors", u32::from(workers)).context(MAPS)?;
         let tokens = Map::hash("fw_tokens", TOKENS).context(MAPS)?;

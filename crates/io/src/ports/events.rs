@@ -78,7 +78,6 @@ impl Ports {
         self.doorway.pass_second();
         self.count_overruns();
         self.ask_who_takes_frames(now);
-        self.keep_offloads(now);
         // A device that could not be attached to is tried again.
         if self.ports.iter().any(|port| port.endpoint.is_none()) {
             self.refresh_ports();

@@ -52,7 +52,7 @@ struct Registry {
 
 impl Shared {
     /// Claims the namespace and loads the classifier, which forwards sessions if it is to `offload` them.
-    pub(super) fn open(workers: u8, exceptions: u32, offload: bool) -> Result<Self, OpenError> {
+    pub(super) fn open(workers: u8, exceptions: u32, offload: Option<u32>) -> Result<Self, OpenError> {
         if workers == 0 || workers > CLASSES {
             return Err(OpenError::Workers { workers });
         }
@@ -64,7 +64,7 @@ impl Shared {
             1 => None,
             _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
         };
-        let (classifier, doors) = match offload.then(|| with_doors(workers, exceptions.as_deref())) {
+        let (classifier, doors) = match offload.map(|sessions| with_doors(workers, sessions, exceptions.as_deref())) {
             Some(Ok((classifier, doors))) => (classifier, Some(doors)),
             Some(Err(error)) => {
                 tracing::warn!(%error, "the kernel does not forward sessions by itself here; workers do");
@@ -199,8 +199,12 @@ pub(super) struct Group {
     stays: AtomicBool,
 }
 
-fn with_doors(workers: u8, exceptions: Option<&Exceptions>) -> Result<(Classifier, Doors), OpenError> {
-    let doors = Doors::open(workers, tun::open)?;
+fn with_doors(
+    workers: u8,
+    sessions: u32,
+    exceptions: Option<&Exceptions>,
+) -> Result<(Classifier, Doors), OpenError> {
+    let doors = Doors::open(workers, sessions, tun::open)?;
     let classifier = Classifier::load(Some(&doors.entrance(exceptions)))?;
     Ok((classifier, doors))
 }

@@ -118,7 +118,7 @@ impl Ports {
     /// # Errors
     /// What the kernel refused, or a specification that can't be served; nothing stays attached.
     pub fn open(specs: &[PortSpec], peers: &[IpAddr]) -> Result<Self, OpenError> {
-        Self::join(Arc::new(Shared::open(1, 0, false)?), WorkerId(0), specs, peers)
+        Self::join(Arc::new(Shared::open(1, 0, None)?), WorkerId(0), specs, peers)
     }
 
     /// [`Self::open`] for several workers, in the order of their numbers. Each packet comes to one of
@@ -135,11 +135,12 @@ impl Ports {
         workers: u8,
         exceptions: u32,
     ) -> Result<Vec<Self>, OpenError> {
-        Self::open_with(specs, peers, (workers, exceptions), false)
+        Self::open_with(specs, peers, (workers, exceptions), None)
     }
 
     /// [`Self::open_all`] for one worker or several, and exceptions if there are several. With `offload`,
-    /// the kernel can be told to forward sessions by itself, if it is one that can: see [`Self::offload`].
+    /// the kernel can be told to forward as many sessions by itself, up to 131,072, if it is one that can: see
+    /// [`Self::offload`].
     ///
     /// # Errors
     /// As [`Self::open_all`].
@@ -147,7 +148,7 @@ impl Ports {
         specs: &[PortSpec],
         peers: &[IpAddr],
         (workers, exceptions): (u8, u32),
-        offload: bool,
+        offload: Option<u32>,
     ) -> Result<Vec<Self>, OpenError> {
         let shared = Arc::new(Shared::open(workers, exceptions, offload)?);
         (0..workers).map(|number| Self::join(Arc::clone(&shared), WorkerId(number), specs, peers)).collect()
@@ -406,7 +407,9 @@ impl Ports {
     #[must_use]
     pub fn status(&mut self) -> Vec<PortStatus> {
         self.count_overruns();
-        self.account_all();
+        if self.flows.len() <= Self::FEW_OFFLOADS {
+            self.account_all();
+        }
         let status = |port: &Port| PortStatus {
             id: port.spec.id,
             name: port.spec.name.clone(),

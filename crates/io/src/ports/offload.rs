@@ -13,6 +13,10 @@ use crate::offload::Route;
 use crate::spec::PortKind;
 
 impl Ports {
+    /// So many sessions in the kernel can be asked what they carried while packets wait. Of more of them,
+    /// [`Self::status`] knows what it was at their last reports.
+    pub const FEW_OFFLOADS: usize = 4096;
+
     /// Whether the kernel can forward sessions by itself.
     #[must_use]
     pub fn can_offload(&self) -> bool {
@@ -54,9 +58,16 @@ impl Ports {
         self.flows.has_pending()
     }
 
-    /// What the kernel has forwarded of a session; `None` if it does not forward it.
-    #[must_use]
-    pub fn offload_report(&self, now: Time, id: OffloadId) -> Option<OffloadReport> {
+    /// What the kernel has forwarded of a session; `None` if it does not forward it. It does no longer if the
+    /// session carried something and would go another way now; next hops of those that did are kept alive.
+    /// So it is to be asked for each session now and then.
+    pub fn offload_report(&mut self, now: Time, id: OffloadId) -> Option<OffloadReport> {
+        if self.account(id)
+            && let Some(routes) = self.flows.routes(id)
+            && !self.is_as_it_was(now, &routes)
+        {
+            self.lose_offload(now, id);
+        }
         self.flows.report(id, now)
     }
 
@@ -165,16 +176,6 @@ impl Ports {
     pub(super) fn lose_all_offloads(&mut self, now: Time) {
         for id in self.flows.ids() {
             self.lose_offload(now, id);
-        }
-    }
-
-    /// Keeps the next hops of flows that carry something alive, and counts what they carried.
-    pub(super) fn keep_offloads(&mut self, now: Time) {
-        for id in self.flows.ids() {
-            let Some(routes) = self.flows.routes(id) else { continue };
-            if self.account(id) && !self.is_as_it_was(now, &routes) {
-                self.lose_offload(now, id);
-            }
         }
     }
 

@@ -15,6 +15,8 @@ use crate::{IoChoice, PortSpec, Ports, Waker};
 
 pub(super) const LEFT: InterfaceId = InterfaceId(10);
 pub(super) const RIGHT: InterfaceId = InterfaceId(20);
+/// How many sessions the kernel has room for.
+pub(super) const SESSIONS: u32 = 1000;
 /// Nothing runs longer, whatever happens.
 const LIFETIME: Duration = Duration::from_secs(120);
 
@@ -166,7 +168,7 @@ impl Bench {
 
     /// A forwarder with an engine of the caller's.
     pub(super) fn forwarder_with(&self, specs: Vec<PortSpec>, engine: Engine) -> Forwarder {
-        let open = move || Ports::open_with(&specs, &[], (1, 0), doors()).unwrap().remove(0);
+        let open = move || Ports::open_with(&specs, &[], (1, 0), doors().then_some(SESSIONS)).unwrap().remove(0);
         Forwarder::start(self.namespace("r"), open, engine)
     }
 
@@ -182,7 +184,7 @@ impl Bench {
     /// Several workers, each with an engine of its own.
     pub(super) fn workers(&self, specs: Vec<PortSpec>, engines: Vec<Engine>) -> Vec<Forwarder> {
         let count = u8::try_from(engines.len()).unwrap();
-        let opened = self.inside("r", move || Ports::open_with(&specs, &[], (count, 1000), doors()).unwrap());
+        let opened = self.inside("r", move || Ports::open_with(&specs, &[], (count, 1000), doors().then_some(SESSIONS)).unwrap());
         let start = |(ports, engine)| Forwarder::start(self.namespace("r"), move || ports, engine);
         opened.into_iter().zip(engines).map(start).collect()
     }

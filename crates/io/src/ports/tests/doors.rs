@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fairway_types::{Gso, GsoKind};
 
-use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, doors as wanted, ip};
+use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, SESSIONS, across, doors as wanted, ip};
 use super::ping;
 use crate::sys::bpf::WITHOUT_TCX;
 use crate::{Direction, IoChoice, PortSpec, Ports};
@@ -211,7 +211,7 @@ fn doors_work_with_the_filter_for_older_kernels() {
         let Some(bench) = raise() else { return };
         let open = move || {
             WITHOUT_TCX.set(true);
-            let mut all = Ports::open_with(&specs(), &[], (count, 1000), true).unwrap();
+            let mut all = Ports::open_with(&specs(), &[], (count, 1000), Some(SESSIONS)).unwrap();
             assert!(all.iter().all(Ports::can_offload));
             all.truncate(1);
             all.remove(0)

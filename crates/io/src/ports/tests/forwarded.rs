@@ -9,7 +9,7 @@ use fairway_types::{
     Egress, InterfaceId, Look, OffloadFlow, OffloadId, OffloadRefusal, Protocol, Time, Tuple,
 };
 
-use super::bench::{Bench, Forwarder, LEFT, RIGHT, across};
+use super::bench::{Bench, Forwarder, LEFT, RIGHT, SESSIONS, across};
 use super::ping;
 use super::xdp::only_before_the_stack;
 use crate::netlink::{Change, Watch, sends_frames};
@@ -29,7 +29,7 @@ fn forwarder(bench: &Bench, io: [IoChoice; 2]) -> Forwarder {
     for name in ["a", "b"] {
         bench.output(name, "ethtool -K eth0 gro on");
     }
-    let open = move || Ports::open_with(&specs(io), &[], (1, 0), true).unwrap().remove(0);
+    let open = move || Ports::open_with(&specs(io), &[], (1, 0), Some(SESSIONS)).unwrap().remove(0);
     let forwarder = bench.forwarder_of(open, Box::new(across));
     ping(bench, "a", "10.77.2.2", "");
     ping(bench, "a", "2001:db8:77:2::2", "");

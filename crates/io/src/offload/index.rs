@@ -12,8 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::layout::slot;
 use super::MapFds;
+use super::layout::slot;
 use crate::classifier::asm::{Alu, Assembler, Label, Reg, Size, When};
 use crate::steering::key;
 use crate::sys::shared::SharedArray;

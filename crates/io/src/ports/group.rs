@@ -64,14 +64,15 @@ impl Shared {
             1 => None,
             _ => Some(Arc::new(Exceptions::new(workers, exceptions)?)),
         };
-        let (classifier, doors) = match offload.map(|sessions| with_doors(workers, sessions, exceptions.as_deref())) {
-            Some(Ok((classifier, doors))) => (classifier, Some(doors)),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the kernel does not forward sessions by itself here; workers do");
-                (Classifier::load(None)?, None)
-            }
-            None => (Classifier::load(None)?, None),
-        };
+        let (classifier, doors) =
+            match offload.map(|sessions| with_doors(workers, sessions, exceptions.as_deref())) {
+                Some(Ok((classifier, doors))) => (classifier, Some(doors)),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the kernel does not forward sessions by itself here; workers do");
+                    (Classifier::load(None)?, None)
+                }
+                None => (Classifier::load(None)?, None),
+            };
         let links = Links::new(workers);
         Ok(Self { classifier, doors, workers, exceptions, registry: Mutex::default(), links, _claim: claim })
     }

@@ -168,7 +168,8 @@ impl Bench {
 
     /// A forwarder with an engine of the caller's.
     pub(super) fn forwarder_with(&self, specs: Vec<PortSpec>, engine: Engine) -> Forwarder {
-        let open = move || Ports::open_with(&specs, &[], (1, 0), doors().then_some(SESSIONS)).unwrap().remove(0);
+        let open =
+            move || Ports::open_with(&specs, &[], (1, 0), doors().then_some(SESSIONS)).unwrap().remove(0);
         Forwarder::start(self.namespace("r"), open, engine)
     }
 
@@ -184,7 +185,9 @@ impl Bench {
     /// Several workers, each with an engine of its own.
     pub(super) fn workers(&self, specs: Vec<PortSpec>, engines: Vec<Engine>) -> Vec<Forwarder> {
         let count = u8::try_from(engines.len()).unwrap();
-        let opened = self.inside("r", move || Ports::open_with(&specs, &[], (count, 1000), doors().then_some(SESSIONS)).unwrap());
+        let opened = self.inside("r", move || {
+            Ports::open_with(&specs, &[], (count, 1000), doors().then_some(SESSIONS)).unwrap()
+        });
         let start = |(ports, engine)| Forwarder::start(self.namespace("r"), move || ports, engine);
         opened.into_iter().zip(engines).map(start).collect()
     }

@@ -210,6 +210,18 @@ pub(crate) const EVERY: &[Cell] = &[
 ];
 
 impl Cell {
+    /// Everybody who takes part. In a quick run, of the tunnels only those that have ever been the best in a
+    /// cell, and only where a goal is against the best of them.
+    pub(crate) fn contenders(&self, quick: bool) -> Vec<Contender> {
+        let against_tunnels = self.goals.iter().any(|goal| goal.against == Against::BestTunnel);
+        let decides = |peer: &Contender| {
+            let slower = matches!(peer, Contender::WireguardGo | Contender::Tinc);
+            !TUNNELS.contains(peer) || (against_tunnels && !slower)
+        };
+        let peers = self.peers.iter().filter(|peer| !quick || decides(peer));
+        [self.fairway].iter().chain(peers).copied().collect()
+    }
+
     /// Whether less is better.
     pub(crate) fn less_is_better(&self) -> bool {
         self.traffic == Traffic::RoundTrips

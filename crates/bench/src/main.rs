@@ -59,7 +59,7 @@ struct Options {
     /// Where the report is written.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// Two short pairs of each cell instead of five.
+    /// Two short pairs of each cell instead of five, without tunnels that decide nothing.
     #[arg(long)]
     quick: bool,
     /// Measure only this cell; may be given several times.

@@ -110,6 +110,8 @@ fn sample(value: f64, packets: f64, seconds: f64, usage: &Usage) -> Sample {
 
 fn stream(line: &Line, seconds: f64) -> anyhow::Result<Sample> {
     let before = line.crossed()?;
+    // iperf3 knows whole seconds only, and goes on for ever with none.
+    let seconds = seconds.round().max(1.0);
     let time = format!("{seconds:.0}");
     let watch = Watch::begin(line);
     let command = ["iperf3", "-c", SERVER, "-t", &time, "-i", "0", "-J", "--connect-timeout", "3000"];

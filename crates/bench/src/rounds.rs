@@ -17,7 +17,7 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// How long each measurement takes.
     pub(crate) seconds: f64,
-    /// Whether benchmarks of parts are short, too.
+    /// Whether benchmarks of parts are short, too, and who decides nothing is left out.
     pub(crate) quick: bool,
 }
 
@@ -59,8 +59,8 @@ impl<'a> Lines<'a> {
     }
 
     /// Raises what a cell needs and removes the rest. What does not rise is left out, and said once.
-    fn need(&mut self, cell: &Cell) -> anyhow::Result<()> {
-        let wanted: Vec<Contender> = [cell.fairway].iter().chain(cell.peers).copied().collect();
+    fn need(&mut self, cell: &Cell, quick: bool) -> anyhow::Result<()> {
+        let wanted = cell.contenders(quick);
         self.up.retain(|(contender, offload), line| {
             line.is_err() || (wanted.contains(contender) && *offload == cell.offload)
         });
@@ -104,9 +104,9 @@ pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow:
         go_on()?;
         return Ok(outcome);
     }
-    lines.need(cell)?;
+    lines.need(cell, plan.quick)?;
     let mut taking_part = Vec::new();
-    for contender in [cell.fairway].iter().chain(cell.peers).copied() {
+    for contender in cell.contenders(plan.quick) {
         match lines.up.get(&(contender, cell.offload)) {
             Some(Ok(line)) => {
                 outcome.changed.insert(contender, line.changed.clone());

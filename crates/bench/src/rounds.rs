@@ -96,7 +96,7 @@ pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow:
         changed: BTreeMap::new(),
     };
     if cell.traffic == Traffic::Engine {
-        let sides = [cell.fairway].into_iter().chain(cell.peers.iter().copied());
+        let sides = cell.contenders(plan.quick).into_iter();
         match engine::measure(plan.quick, lines.scratch) {
             Ok(samples) => outcome.samples.extend(sides.zip(samples)),
             Err(error) => outcome.faults.extend(sides.map(|side| (side, format!("{error:#}")))),

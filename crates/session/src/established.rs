@@ -238,33 +238,22 @@ impl Engine {
             self.answered(now, index);
         }
         let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
-        let Some(hop) = &session.leg(side.other()).hop else { return Attach::Nothing };
-        if hop.handshake.is_doubtful(now.mono) {
-            self.break_silence(now, index, side.other());
-        }
-        let Some(session) = self.table.get_mut(index) else { return Attach::Nothing };
         let Some(hop) = &mut session.leg_mut(side.other()).hop else { return Attach::Nothing };
+        let begins_again = hop.handshake.break_silence(now.mono, &mut self.retold);
         let attach = hop.handshake.transmit(now.mono);
         let lost = hop.handshake.is_lost();
-        if attach == Attach::Metadata && (side == Side::Initiator || lost) {
+        if begins_again {
+            self.retriggered(now, index, side.other());
+        } else if attach == Attach::Metadata && (side == Side::Initiator || lost) {
             self.freshen_keys(now, index, side.other());
         }
         attach
     }
 
-    /// The next router by a leg has been silent for so long that it may have lost the session: begins to
-    /// tell it again. Where answers are lost because there is too much of everything, that would make more
-    /// of it, for every session; so only a few a second begin again. Says whether this one does.
-    pub(crate) fn break_silence(&mut self, now: Now, index: Index, out: Side) -> bool {
-        if !self.retold.take(now.mono) {
-            return false;
-        }
-        if let Some(hop) = self.table.get_mut(index).and_then(|session| session.leg_mut(out).hop.as_mut()) {
-            hop.handshake.break_silence(now.mono);
-        }
+    /// A session is told again by a leg, since nothing was heard there for too long.
+    pub(crate) fn retriggered(&mut self, now: Now, index: Index, out: Side) {
         self.counters.increment(Counter::SessionsRetriggered);
         self.raise_epoch(now, index, out);
-        true
     }
 
     /// Lets the TCP state take note of a packet. Says whether it is a SYN.

@@ -17,6 +17,8 @@ use core::time::Duration;
 
 use fairway_types::Time;
 
+use crate::budget::Budget;
+
 /// Offers without reverse traffic after which a responder acknowledges without it.
 const OFFERS_BEFORE_ACKNOWLEDGEMENT: u8 = 5;
 /// The same as a time; also how long an initiator lets answers come before it stops them.
@@ -115,10 +117,18 @@ impl Handshake {
             && now.since(self.silent_since) >= SILENCE
     }
 
-    /// Begins again because of that.
-    pub(crate) fn break_silence(&mut self, now: Time) {
-        self.restart();
-        self.silent_since = now;
+    /// Begins again if it is doubtful and `budget` allows it. Says whether it does; then the epoch has to rise.
+    ///
+    /// Where answers are lost because there is too much of everything, metadata for every session would make
+    /// more of it. So only a few a second begin again.
+    #[inline]
+    pub(crate) fn break_silence(&mut self, now: Time, budget: &mut Budget) -> bool {
+        let begins = self.is_doubtful(now) && budget.take(now);
+        if begins {
+            self.restart();
+            self.silent_since = now;
+        }
+        begins
     }
 
     /// A packet is about to be sent on the hop.
@@ -301,7 +311,9 @@ mod tests {
             assert_eq!(side.transmit(later(2999)), Attach::Nothing);
             assert!(side.is_doubtful(later(3000)));
             assert_eq!(side.transmit(later(3000)), Attach::Nothing, "as long as it is not told to");
-            side.break_silence(later(3000));
+            let mut budget = Budget::new(1, START);
+            assert!(!side.break_silence(later(2999), &mut budget));
+            assert!(side.break_silence(later(3000), &mut budget));
             assert_eq!(side.transmit(later(3000)), Attach::Metadata);
             assert!(!side.is_doubtful(later(9000)), "it is telling already");
             side.disabled();

@@ -154,11 +154,21 @@ impl Engine {
         let silent = self.count_offloaded(now, index, &mut entry, report);
         self.offloads.entries.insert(index, entry);
         for side in Side::BOTH {
-            if silent[side.index()] && self.break_silence(now, index, side) {
-                self.recall(index, why::RETOLD);
+            if silent[side.index()] {
+                self.tell_again(now, index, side);
             }
         }
         self.reconsider(now, index);
+    }
+
+    /// Takes a session back to tell it again by a leg, if it may.
+    fn tell_again(&mut self, now: Now, index: Index, out: Side) {
+        let session = self.table.get_mut(index);
+        let hop = session.and_then(|session| session.leg_mut(out).hop.as_mut());
+        if hop.is_some_and(|hop| hop.handshake.break_silence(now.mono, &mut self.retold)) {
+            self.retriggered(now, index, out);
+            self.recall(index, why::RETOLD);
+        }
     }
 
     /// The kernel no longer forwards a session, because it was told so or because it cannot any more.

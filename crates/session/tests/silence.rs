@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use fairway_types::{Counter, Time};
+use fairway_types::Counter;
 use fairway_wire::protocol::UDP;
 
 use support::packets::Template;
@@ -35,7 +35,7 @@ fn when_all_answers_are_lost_at_once_only_some_sessions_are_told_again_each_seco
     pair.establish(&templates, &PAYLOAD);
     assert_eq!(told(&mut pair, &templates), 0, "they are established");
     let later = |pair: &mut Pair, millis: u64| {
-        pair.now.mono = Time(pair.now.mono.0 + Duration::from_millis(millis).as_nanos() as u64);
+        pair.now.mono = pair.now.mono + Duration::from_millis(millis);
     };
     later(&mut pair, 3000);
     let at_once = told(&mut pair, &templates);

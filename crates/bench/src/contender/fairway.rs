@@ -42,13 +42,7 @@ fn security(contender: Contender) -> Value {
 }
 
 fn configuration(contender: Contender) -> Value {
-    let sessions = match contender {
-        Contender::FairwayMillion
-        | Contender::FairwayXdpMillion
-        | Contender::FairwayTenThousand
-        | Contender::FairwayByWorkers => MANY_SESSIONS,
-        _ => SESSIONS,
-    };
+    let sessions = if contender.has_many_sessions() { MANY_SESSIONS } else { SESSIONS };
     json!({ "fairway:authority": {
         "name": "bench",
         "tenant": [{ "name": "corp" }],

@@ -135,13 +135,18 @@ impl Contender {
     /// Of how many datagrams of a flood one is answered. A session that is heard of once in seconds
     /// needs an answer each time.
     pub(crate) fn flood_answers(self) -> u32 {
-        match self {
+        if self.has_many_sessions() { 1 } else { 64 }
+    }
+
+    /// Whether it is there to show what many sessions cost.
+    pub(crate) fn has_many_sessions(self) -> bool {
+        matches!(
+            self,
             Self::FairwayMillion
-            | Self::FairwayXdpMillion
-            | Self::FairwayTenThousand
-            | Self::FairwayByWorkers => 1,
-            _ => 64,
-        }
+                | Self::FairwayXdpMillion
+                | Self::FairwayTenThousand
+                | Self::FairwayByWorkers
+        )
     }
 
     /// The device on `b` that traffic must have come through, where it is not the WAN itself.

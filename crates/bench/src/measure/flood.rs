@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use fairway_io::Ports;
 
 use super::{GRACE, Sample, Watch, expect, sample, seen};
 use crate::child::{Program, run};
@@ -18,10 +19,9 @@ const NEW_RATE: u32 = 50_000;
 const MOST_PASSES: usize = 8;
 /// Passes in which all but this part of the answers have come mean that sessions are established.
 const MISSING: f64 = 0.001;
-/// Where there are no more sessions than the kernel has room for, each then carries so many datagrams more:
-/// the kernel takes it behind the 32nd.
-const ROOM: u32 = 131_072;
-const MORE: &str = "32";
+/// Where the kernel has room for all sessions, each then carries so many datagrams more: it is the kernel's
+/// behind the 32nd.
+const MORE: u32 = 32;
 /// The headers of a datagram on the WAN, that of the link included, and a few bytes; what has metadata
 /// has much more.
 const HEADERS: u64 = 42 + 6;
@@ -57,7 +57,7 @@ pub(super) fn measure(line: &Line, size: usize, seconds: f64) -> anyhow::Result<
     let each = crossed.bytes / crossed.packets.max(1);
     // Of so many sessions each is heard of once in seconds, and a flood that does not wait loses some of
     // the answers: then metadata is sent again, as it has to be. How much is told.
-    let many = line.contender.flood_answers() == 1;
+    let many = line.contender.has_many_sessions();
     ensure!(
         many || each <= size as u64 + HEADERS,
         "datagrams have {each} bytes on the WAN: they are no plain sessions'"
@@ -94,8 +94,9 @@ fn prepare(line: &Line, size: usize) -> anyhow::Result<()> {
         // The first makes sessions, the second tells the first router that the second knows.
         whole += usize::from(came as f64 >= f64::from(sessions) * (1.0 - MISSING));
         if whole == 3 {
-            if sessions <= ROOM {
-                flood(line, size, &["--passes", MORE, "--rate", &rate])?.finish(32 * limit)?;
+            if sessions <= Ports::MOST_OFFLOADS {
+                let more = MORE.to_string();
+                flood(line, size, &["--passes", &more, "--rate", &rate])?.finish(MORE * limit)?;
             }
             return Ok(());
         }

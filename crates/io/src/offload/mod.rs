@@ -38,7 +38,7 @@ use self::layout::{pulse, slot};
 use crate::sys::shared::SharedArray;
 
 /// Between how many flows there may be, two for each session: with the index, 2 MiB and 56 MiB.
-const FLOWS: std::ops::RangeInclusive<u32> = 8192..=262_144;
+pub(crate) const FLOWS: std::ops::RangeInclusive<u32> = 8192..=262_144;
 /// Workers are told apart by six bits of a class.
 const WORKERS: u32 = 64;
 /// A worker whose heart has not beaten for so many units of 2^20 ns, three seconds, is not at work.

@@ -51,7 +51,7 @@ struct Registry {
 }
 
 impl Shared {
-    /// Claims the namespace and loads the classifier, which forwards sessions if it is to `offload` them.
+    /// Claims the namespace and loads the classifier, which forwards as many sessions as it is to `offload`.
     pub(super) fn open(workers: u8, exceptions: u32, offload: Option<u32>) -> Result<Self, OpenError> {
         if workers == 0 || workers > CLASSES {
             return Err(OpenError::Workers { workers });

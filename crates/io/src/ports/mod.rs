@@ -139,8 +139,8 @@ impl Ports {
     }
 
     /// [`Self::open_all`] for one worker or several, and exceptions if there are several. With `offload`,
-    /// the kernel can be told to forward as many sessions by itself, up to 131,072, if it is one that can: see
-    /// [`Self::offload`].
+    /// the kernel can be told to forward as many sessions by itself, up to [`Self::MOST_OFFLOADS`], if it is one that can:
+    /// see [`Self::offload`].
     ///
     /// # Errors
     /// As [`Self::open_all`].

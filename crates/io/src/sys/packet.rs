@@ -28,6 +28,8 @@ const SEND_QUEUE: libc::c_int = 8 * 1024 * 1024;
 const EBPF: u32 = 7 << 16;
 const IGNORE_OUTGOING: u32 = 0x4000 << 16;
 const UNIQUE_ID: u32 = 0x2000 << 16;
+/// How often the sockets of a group are made anew when their device came up or went down meanwhile.
+const GROUP_TRIES: u32 = 10;
 
 /// A vnet header and an Ethernet header.
 pub(crate) type Header = [u8; HEADER];
@@ -127,6 +129,20 @@ impl Socket {
         count: u8,
         tags: bool,
     ) -> io::Result<Vec<Self>> {
+        for _ in 0..GROUP_TRIES {
+            let sockets = Self::join_all(ifindex, program, count, tags)?;
+            if are_in_order(&sockets)? {
+                for socket in &sockets {
+                    socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
+                }
+                return Ok(sockets);
+            }
+        }
+        Err(io::Error::other("the device went up or down each time while its sockets were made"))
+    }
+
+    /// The sockets of a group, which get nothing yet.
+    fn join_all(ifindex: u32, program: BorrowedFd<'_>, count: u8, tags: bool) -> io::Result<Vec<Self>> {
         let mut sockets = Vec::with_capacity(usize::from(count));
         let mut options = EBPF | IGNORE_OUTGOING | UNIQUE_ID;
         for _ in 0..count {
@@ -140,9 +156,6 @@ impl Socket {
                 options = socket.group()? | EBPF | IGNORE_OUTGOING;
             }
             sockets.push(socket);
-        }
-        for socket in &sockets {
-            socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())?;
         }
         Ok(sockets)
     }
@@ -206,20 +219,22 @@ impl Socket {
 
     /// The id of the group that this socket is in.
     fn group(&self) -> io::Result<u32> {
+        Ok(self.get(libc::SOL_PACKET, libc::PACKET_FANOUT)? as u32 & 0xffff)
+    }
+
+    /// Whether the device was down when this was bound to it, or went down since; said once.
+    fn was_down(&self) -> io::Result<bool> {
+        Ok(self.get(libc::SOL_SOCKET, libc::SO_ERROR)? == libc::ENETDOWN)
+    }
+
+    fn get(&self, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
         let mut value: libc::c_int = 0;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: `value` and `length` are live and writable, and the length is that of an int.
         let result = unsafe {
-            libc::getsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_FANOUT,
-                (&raw mut value).cast(),
-                &raw mut length,
-            )
+            libc::getsockopt(self.fd.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length)
         };
-        check(result)?;
-        Ok(value as u32 & 0xffff)
+        check(result).map(|_| value)
     }
 
     /// Whether this socket is bound to the device, which has not been away since.
@@ -398,6 +413,17 @@ impl Control {
 const _: () = assert!(
     unsafe { libc::CMSG_SPACE(size_of::<libc::tpacket_auxdata>() as u32) } as usize <= size_of::<Control>()
 );
+
+/// Whether a group is numbered as its sockets were made. The kernel numbers a socket when it joins while the
+/// device is up, and those that joined before in the order in which they were made, a moment after the device
+/// came up: one that joins in that moment goes before them. So all must have found it up, or none.
+fn are_in_order(sockets: &[Socket]) -> io::Result<bool> {
+    let mut waited = 0;
+    for socket in sockets {
+        waited += usize::from(socket.was_down()?);
+    }
+    Ok(waited == 0 || waited == sockets.len())
+}
 
 /// The tag that the kernel took out of a frame; 0 for none.
 fn tag_of(header: &libc::msghdr) -> u16 {

@@ -6,6 +6,7 @@ mod changes;
 mod devices;
 mod doors;
 mod forwarded;
+mod seats;
 mod throughput;
 mod vlans;
 mod workers;

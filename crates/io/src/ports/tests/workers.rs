@@ -6,22 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fairway_types::steering::WorkerId;
-use fairway_types::{Batch, DropReason, InterfaceId, Protocol, Tuple, Verdict};
+use fairway_types::{DropReason, InterfaceId, Protocol, Tuple, Verdict};
 
 use super::bench::{Bench, Engine, Forwarder, LEFT, RIGHT, across, ip};
 use super::{ping, vlans};
 use crate::PortSpec;
-use crate::classifier::asm::{Assembler, Reg};
-use crate::steering::{Exceptions, Steering, tuple_of, worker_of};
-use crate::sys::bpf::{Program, ProgramKind};
-use crate::sys::packet::{self, BATCH, HEADER, Outgoing, OutgoingHeader, Socket};
+use crate::steering::{tuple_of, worker_of};
 
 /// A packet, and who received it where.
 #[derive(Clone, Debug)]
-struct Arrival {
-    worker: WorkerId,
-    interface: InterfaceId,
-    packet: Vec<u8>,
+pub(super) struct Arrival {
+    pub(super) worker: WorkerId,
+    pub(super) interface: InterfaceId,
+    pub(super) packet: Vec<u8>,
 }
 
 /// What all workers have received.
@@ -69,7 +66,11 @@ impl Arrival {
 }
 
 /// Whether every arrival is where the reference says, `placed` apart; and all workers had some.
-fn assert_steered(arrivals: &[Arrival], workers: u8, placed: &HashMap<(InterfaceId, Tuple), WorkerId>) {
+pub(super) fn assert_steered(
+    arrivals: &[Arrival],
+    workers: u8,
+    placed: &HashMap<(InterfaceId, Tuple), WorkerId>,
+) {
     let mut seen = HashSet::new();
     for arrival in arrivals {
         let tuple = arrival.tuple();
@@ -82,7 +83,7 @@ fn assert_steered(arrivals: &[Arrival], workers: u8, placed: &HashMap<(Interface
 }
 
 /// Sends datagrams from host A to host B, from each of the ports.
-fn send(bench: &Bench, to: &'static str, ports: std::ops::Range<u16>) {
+pub(super) fn send(bench: &Bench, to: &'static str, ports: std::ops::Range<u16>) {
     bench.inside("a", move || {
         let to: SocketAddr = to.parse().unwrap();
         for port in ports {
@@ -104,7 +105,7 @@ fn flow(port: u16) -> Tuple {
     }
 }
 
-const FLOWS: std::ops::Range<u16> = 40_000..40_060;
+pub(super) const FLOWS: std::ops::Range<u16> = 40_000..40_060;
 
 /// Sends the flows, and says where they arrived.
 fn send_flows(bench: &Bench, book: &Book) -> Vec<Arrival> {
@@ -426,92 +427,6 @@ fn what_is_kept_of_capabilities_is_enough_for_all_workers() {
     drop(workers);
     let answer = super::connect(&bench, "10.77.1.1:16384");
     assert_eq!(answer, Some(std::io::ErrorKind::ConnectionRefused), "the kernel has its traffic back");
-}
-
-/// The datagrams that wait in a socket, from their IP header on.
-fn datagrams(socket: &Socket) -> Vec<Vec<u8>> {
-    let mut batch = Batch::new(BATCH, 1, 2048);
-    let mut found = Vec::new();
-    loop {
-        batch.clear();
-        while batch.receive().is_some() {}
-        let (mut headers, mut arrivals) = ([[0; HEADER]; BATCH], [packet::Arrival::default(); BATCH]);
-        let Ok(count) = socket.receive(batch.received_mut(), &mut headers, &mut arrivals) else {
-            return found;
-        };
-        for (slot, arrival) in batch.received_mut().iter_mut().zip(&arrivals).take(count) {
-            slot.packet.set_len(arrival.length - HEADER);
-            let packet = slot.packet.bytes();
-            if tuple_of(packet).is_some_and(|tuple| tuple.protocol == Protocol::UDP) {
-                found.push(packet.to_vec());
-            }
-        }
-    }
-}
-
-/// Sends datagrams in frames with tags of a kind from host A, one from each of the ports.
-fn send_tagged(bench: &Bench, kind: u16, ports: std::ops::Range<u16>) {
-    let index = bench.output("a", "cat /sys/class/net/eth0/ifindex").trim().parse().unwrap();
-    let text = bench.output("r", "cat /sys/class/net/left/address");
-    let link: Vec<u8> = text.trim().split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
-    bench.inside("a", move || {
-        let socket = Socket::open(index, accept_all().fd(), false).unwrap();
-        let mut header = [0; HEADER];
-        header[HEADER - 14..HEADER - 8].copy_from_slice(&link);
-        header[HEADER - 2..].copy_from_slice(&kind.to_be_bytes());
-        for port in ports {
-            let mut packet = vec![0, 30, 0x08, 0];
-            packet.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 30, 2, 10, 77, 30, 1]);
-            packet.extend(
-                [port.to_be_bytes(), [0, 9], [0, 16], [0, 0], [0; 2], [0; 2], [0; 2], [0; 2]].concat(),
-            );
-            assert_eq!(
-                socket
-                    .send(&[Outgoing { header: OutgoingHeader::new(&[&header]), packet: &packet }])
-                    .unwrap(),
-                1
-            );
-        }
-    });
-}
-
-fn accept_all() -> Program {
-    let mut all = Assembler::default();
-    all.move32(Reg::R0, -1);
-    all.exit();
-    Program::load(ProgramKind::SocketFilter, "all", &all.finish().unwrap()).unwrap()
-}
-
-/// The classifier leaves tags to the kernel's VLAN devices, so this looks at the sockets themselves.
-#[test]
-fn tagged_frames_are_steered_by_the_packet_inside() {
-    let Some(bench) = Bench::raise() else { return };
-    let index = bench.output("r", "cat /sys/class/net/left/ifindex").trim().parse().unwrap();
-    let placed = Tuple {
-        source: "10.77.30.2:40000".parse().unwrap(),
-        destination: "10.77.30.1:9".parse().unwrap(),
-        protocol: Protocol::UDP,
-    };
-    let elsewhere = WorkerId((worker_of(&placed, 3).0 + 1) % 3);
-    let sockets = bench.inside("r", move || {
-        let exceptions = Arc::new(Exceptions::new(3, 100).unwrap());
-        let steering = Steering::new(Some(exceptions.clone()));
-        steering.follow(std::iter::once((LEFT, Some(7))));
-        steering.place(LEFT, &placed, elsewhere).unwrap();
-        let program = exceptions.program(7, false).unwrap();
-        Socket::open_group(index, accept_all().fd(), program.fd(), 3, false).unwrap()
-    });
-    for kind in [0x8100, 0x88a8] {
-        sockets.iter().for_each(|socket| drop(datagrams(socket)));
-        send_tagged(&bench, kind, FLOWS);
-        let mut arrivals = Vec::new();
-        for (worker, socket) in (0..).map(WorkerId).zip(&sockets) {
-            let one = |packet| Arrival { worker, interface: LEFT, packet };
-            arrivals.extend(datagrams(socket).into_iter().map(one));
-        }
-        assert_eq!(arrivals.len(), FLOWS.len(), "{kind:04x}");
-        assert_steered(&arrivals, 3, &HashMap::from([((LEFT, placed), elsewhere)]));
-    }
 }
 
 /// One socket of each worker serves all tags of a device; what is placed is placed for one of them, and

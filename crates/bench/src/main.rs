@@ -129,8 +129,9 @@ fn compare(options: &Options) -> anyhow::Result<()> {
     let mut lines = Lines::new(&tools, &scratch);
     let mut outcomes: Vec<Outcome> = Vec::new();
     println!("{}", report::heading());
-    for cell in &chosen {
-        let outcome = rounds::measure(cell, plan, &mut lines)?;
+    for (at, cell) in chosen.iter().enumerate() {
+        let later = chosen.get(at + 1..).unwrap_or_default();
+        let outcome = rounds::measure(cell, later, plan, &mut lines)?;
         print!("{}", report::lines(&outcome));
         outcomes.push(outcome);
         // After each cell, so that a run that is stopped has told what it knows.

@@ -58,11 +58,16 @@ impl<'a> Lines<'a> {
         Self { up: BTreeMap::new(), tools, scratch }
     }
 
-    /// Raises what a cell needs and removes the rest. What does not rise is left out, and said once.
-    fn need(&mut self, cell: &Cell, quick: bool) -> anyhow::Result<()> {
+    /// Raises what a cell needs and removes what neither it needs nor a `later` one. What does not rise is left
+    /// out, and said once.
+    fn need(&mut self, cell: &Cell, later: &[Cell], quick: bool) -> anyhow::Result<()> {
         let wanted = cell.contenders(quick);
-        self.up.retain(|(contender, offload), line| {
-            line.is_err() || (wanted.contains(contender) && *offload == cell.offload)
+        let needs = |cell: &Cell, contender, offload| {
+            cell.offload == offload && cell.contenders(quick).contains(&contender)
+        };
+        self.up.retain(|&(contender, offload), line| {
+            let mut cells = std::iter::once(cell).chain(later);
+            line.is_err() || cells.any(|cell| needs(cell, contender, offload))
         });
         for contender in wanted {
             go_on()?;
@@ -87,8 +92,13 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Measures a cell.
-pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow::Result<Outcome> {
+/// Measures a cell, on lines that are kept for `later` ones.
+pub(crate) fn measure(
+    cell: &Cell,
+    later: &[Cell],
+    plan: Plan,
+    lines: &mut Lines<'_>,
+) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome {
         cell: cell.clone(),
         samples: BTreeMap::new(),
@@ -104,7 +114,7 @@ pub(crate) fn measure(cell: &Cell, plan: Plan, lines: &mut Lines<'_>) -> anyhow:
         go_on()?;
         return Ok(outcome);
     }
-    lines.need(cell, plan.quick)?;
+    lines.need(cell, later, plan.quick)?;
     let mut taking_part = Vec::new();
     for contender in cell.contenders(plan.quick) {
         match lines.up.get(&(contender, cell.offload)) {

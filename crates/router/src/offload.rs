@@ -18,11 +18,16 @@ const IN_AN_INTERVAL: usize = 16_384;
 const SOON: Duration = Duration::from_millis(25);
 /// Reports in one round: packets wait no longer than these take.
 const REPORTS: usize = 64;
+/// So many sessions are taken back together: what is known of their ends takes memory until it is told.
+const RECALLS: usize = 1024;
 
 /// What is to be reported.
 #[derive(Default)]
 pub(crate) struct Reports {
-    waiting: Vec<OffloadId>,
+    /// The sessions that were in the kernel at their last reports, in the order of these.
+    round: VecDeque<OffloadId>,
+    /// How many of them are to be reported before the next interval.
+    waiting: usize,
     next: Time,
     /// New sessions, and when the first report of each is due.
     new: VecDeque<(Time, OffloadId)>,
@@ -38,8 +43,11 @@ impl Reports {
 impl Core {
     /// Says whether the kernel may forward sessions by itself.
     pub(crate) fn enable_offload(&mut self, enabled: bool) {
-        self.engine.enable_offload(enabled && self.ports.can_offload());
-        self.carry_out_offloads();
+        let enabled = enabled && self.ports.can_offload();
+        self.engine.enable_offload(enabled);
+        if !enabled {
+            self.recall_offloads();
+        }
     }
 
     /// Carries out what the engine orders.
@@ -66,8 +74,10 @@ impl Core {
 
     /// Takes every session back from the kernel.
     pub(crate) fn recall_offloads(&mut self) {
-        self.engine.recall_all();
         self.carry_out_offloads();
+        while self.engine.recall_some(RECALLS) {
+            self.carry_out_offloads();
+        }
     }
 
     /// Reports some of what the kernel has done; says whether there is more to report now.
@@ -82,20 +92,24 @@ impl Core {
             }
         }
         self.carry_out_offloads();
-        if self.reports.waiting.is_empty() {
-            if self.engine.offloaded_count() == 0 || now < self.reports.next {
+        let Reports { round, waiting, next, .. } = &mut self.reports;
+        if *waiting == 0 {
+            if round.is_empty() || now < *next {
                 return false;
             }
-            self.reports.waiting = self.engine.offloaded();
-            let intervals = self.reports.waiting.len().div_ceil(IN_AN_INTERVAL).max(1);
-            self.reports.next = now + INTERVAL * u32::try_from(intervals).unwrap_or(u32::MAX);
+            *waiting = round.len();
+            let intervals = waiting.div_ceil(IN_AN_INTERVAL);
+            *next = now + INTERVAL * u32::try_from(intervals).unwrap_or(u32::MAX);
         }
-        let rest = self.reports.waiting.len().saturating_sub(REPORTS);
-        for id in self.reports.waiting.split_off(rest) {
-            self.report_offload(id);
+        let some = self.reports.waiting.min(REPORTS);
+        self.reports.waiting -= some;
+        for _ in 0..some {
+            if let Some(id) = self.reports.round.pop_front() {
+                self.report_offload(id);
+            }
         }
         self.carry_out_offloads();
-        rest > 0
+        self.reports.waiting > 0
     }
 
     /// Brings sessions and counters to what the kernel has done until now, for an operator. Where there are so
@@ -104,16 +118,21 @@ impl Core {
         if self.engine.offloaded_count() > Ports::FEW_OFFLOADS {
             return;
         }
+        let now = self.clock.now();
         for id in self.engine.offloaded() {
-            self.report_offload(id);
+            if let Some(report) = self.ports.offload_report(now.mono, id) {
+                self.engine.offload_report(now, id, &report);
+            }
         }
         self.carry_out_offloads();
     }
 
+    /// Reports one session, and has it reported again in the next round, if the kernel still has it.
     fn report_offload(&mut self, id: OffloadId) {
         let now = self.clock.now();
         if let Some(report) = self.ports.offload_report(now.mono, id) {
             self.engine.offload_report(now, id, &report);
+            self.reports.round.push_back(id);
         }
     }
 }

@@ -33,7 +33,10 @@ use crate::session::{Hop, Session, Side};
 use crate::table::Index;
 use crate::tcp::TcpPhase;
 
-/// A session is thought of each time one of its legs has carried so many packets more, as a power of two.
+/// A session is thought of when one of its legs has carried so many packets: a question and its answer are over
+/// by then. Then whenever it has carried twice as many, and at least each time it has carried some more, as a
+/// power of two.
+const FIRST_PACKETS: u64 = 4;
 const PACKETS_SHIFT: u32 = 5;
 /// How long a session that the kernel did not take is left alone.
 const REST: Duration = Duration::from_secs(1);
@@ -87,18 +90,17 @@ pub(crate) struct Offloads {
     orders: VecDeque<OffloadOrder>,
     entries: HashMap<Index, Entry>,
     indices: HashMap<OffloadId, Index>,
-    ending: Vec<Ending>,
+    /// In the order of the orders.
+    ending: VecDeque<Ending>,
     /// Until when, and why.
     resting: HashMap<Index, (Time, OffloadRefusal)>,
 }
 
 impl Engine {
-    /// Says whether the kernel may forward sessions by itself. If not, those that it does are taken back.
+    /// Says whether the kernel may forward sessions by itself. Those that it does are to be taken back if not:
+    /// see [`Self::recall_some`].
     pub fn enable_offload(&mut self, enabled: bool) {
         self.offloads.enabled = enabled;
-        if !enabled {
-            self.recall_all();
-        }
     }
 
     /// The next thing that the kernel is to do.
@@ -118,12 +120,13 @@ impl Engine {
         self.offloads.entries.len()
     }
 
-    /// Takes all sessions back, as before another configuration.
-    pub fn recall_all(&mut self) {
-        let indices: Vec<Index> = self.offloads.entries.keys().copied().collect();
-        for index in indices {
-            self.recall(index, why::CHANGED);
+    /// Takes back up to `most` sessions, as before another configuration; says whether there were any.
+    pub fn recall_some(&mut self, most: usize) -> bool {
+        let indices: Vec<Index> = self.offloads.entries.keys().take(most).copied().collect();
+        for index in &indices {
+            self.recall(*index, why::CHANGED);
         }
+        !indices.is_empty()
     }
 
     /// The kernel did not take a session.
@@ -177,8 +180,9 @@ impl Engine {
         if let Some(&index) = self.offloads.indices.get(&id) {
             self.take_back(index, why::CHANGED);
         }
-        let Some(at) = self.offloads.ending.iter().position(|ending| ending.entry.id == id) else { return };
-        let Ending { mut entry, index, gone } = self.offloads.ending.swap_remove(at);
+        let ending = &mut self.offloads.ending;
+        let at = ending.iter().position(|ending| ending.entry.id == id);
+        let Some(Ending { mut entry, index, gone }) = at.and_then(|at| ending.remove(at)) else { return };
         match (gone, report) {
             (None, Some(report)) => {
                 self.count_offloaded(now, index, &mut entry, report);
@@ -201,7 +205,8 @@ impl Engine {
     /// `before` a moment ago.
     #[inline]
     pub(crate) fn consider(&mut self, now: Now, index: Index, before: u64, after: u64) {
-        if self.offloads.enabled && before >> PACKETS_SHIFT != after >> PACKETS_SHIFT {
+        let doubled = after >= FIRST_PACKETS && before ^ after > before;
+        if self.offloads.enabled && (doubled || before >> PACKETS_SHIFT != after >> PACKETS_SHIFT) {
             self.give(now, index);
         }
     }
@@ -321,7 +326,7 @@ impl Engine {
         let entry = self.offloads.entries.remove(&index)?;
         let id = entry.id;
         self.offloads.indices.remove(&id);
-        self.offloads.ending.push(Ending { entry, index, gone: None });
+        self.offloads.ending.push_back(Ending { entry, index, gone: None });
         self.counters.increment(why);
         if let Some(session) = self.table.get_mut(index) {
             session.in_kernel = false;
@@ -333,8 +338,12 @@ impl Engine {
     /// kernel has done of it.
     pub(crate) fn offload_gone(&mut self, now: Now, index: Index, session: &Session, why: Counter) -> bool {
         self.recall(index, why::CLOSED);
-        let ending =
-            self.offloads.ending.iter_mut().find(|ending| ending.index == index && ending.gone.is_none());
+        let ending = self
+            .offloads
+            .ending
+            .iter_mut()
+            .rev()
+            .find(|ending| ending.index == index && ending.gone.is_none());
         match ending {
             Some(ending) => {
                 ending.gone = Some((*session, now, why));

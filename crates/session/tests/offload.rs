@@ -99,6 +99,21 @@ fn the_kernel_is_told_what_the_engine_does() {
 }
 
 #[test]
+fn a_few_packets_one_way_are_enough() {
+    let mut pair = Pair::new(10, true);
+    pair.ingress.enable_offload(true);
+    let template = Template::of_flow(1, UDP, &PAYLOAD);
+    pair.establish(&[template], &PAYLOAD);
+    let mut carried = pair.ingress.sessions(pair.now, &Default::default(), 0, 9).0[0].legs[0].packets;
+    while carried < 4 {
+        assert_eq!(orders(&mut pair.ingress), [], "{carried}");
+        pair.at_ingress(LAN, &[template.packet(&PAYLOAD)]);
+        carried += 1;
+    }
+    assert!(matches!(orders(&mut pair.ingress)[..], [OffloadOrder::Begin(..)]));
+}
+
+#[test]
 fn protected_sessions_stay_with_workers() {
     let mut pair = Pair::with(10, true, Some(Suite::Aes256Gcm));
     pair.ingress.enable_offload(true);
@@ -292,6 +307,8 @@ fn links_and_policies_that_change_take_sessions_back() {
     let Some(&OffloadOrder::Begin(id, flows)) = again.first() else { panic!("{again:?}") };
     assert_eq!((flows[0].mtu, flows[1].mtu), (1400, 1500));
     given.pair.ingress.enable_offload(false);
+    assert!(given.pair.ingress.recall_some(10));
+    assert!(!given.pair.ingress.recall_some(10));
     assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(id)]);
     assert!(!given.is_in_kernel());
 }

@@ -188,7 +188,7 @@ pub struct Gso {
 }
 
 /// Where a forwarded packet leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Egress {
     /// The interface.
     pub interface: InterfaceId,

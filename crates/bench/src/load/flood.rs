@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use super::{SINK_PORT, Seen, begin, end, now, pattern};
 
 /// What a flood sends at once when it need not hurry. Beginning a test run takes the kernel some
-/// milliseconds, so it is as many as a veth device holds, and not less.
-const FEW: u32 = 256;
+/// milliseconds, in which workers carry as many.
+const FEW: u32 = 1024;
 /// What it sends at first when it need, and at most, in whole portions of the kernel's; and for how long it
 /// goes on without beginning anew: compared with that, the beginning is nothing.
 const AT_FIRST: u32 = 64 * 128;

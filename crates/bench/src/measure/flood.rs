@@ -19,9 +19,9 @@ const NEW_RATE: u32 = 50_000;
 const MOST_PASSES: usize = 8;
 /// Passes in which all but this part of the answers have come mean that sessions are established.
 const MISSING: f64 = 0.001;
-/// Where the kernel has room for all sessions, each then carries so many datagrams more: it is the kernel's
-/// behind the 32nd.
-const MORE: u32 = 32;
+/// Where the kernel has room for all sessions, each then carries so many datagrams more: it is offered to the
+/// kernel behind the fourth, or the eighth.
+const MORE: u32 = 5;
 /// The headers of a datagram on the WAN, that of the link included, and a few bytes; what has metadata
 /// has much more.
 const HEADERS: u64 = 42 + 6;

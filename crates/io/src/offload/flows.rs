@@ -11,9 +11,9 @@ use fairway_types::{
 use fairway_wire::checksum::{self, Delta};
 
 use super::layout::{flag, pulse, slot};
+use super::ways::{Way, WayId, Ways};
 use super::{Kernel, WORKERS};
-use crate::neighbours::Target;
-use crate::steering::key_of;
+use crate::steering::{key, key_of};
 use crate::sys::shared::kernel_time;
 
 /// How long a slot rests before another flow gets it, in nanoseconds: a program may still be at it.
@@ -21,25 +21,20 @@ const REST: u64 = 1_000_000_000;
 /// The clock of the programs is behind by up to a tick.
 const TICK: u64 = 50_000_000;
 
-/// A flow with all that the kernel needs to know of devices.
+/// A flow, and its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) flow: OffloadFlow,
-    /// Where its packets arrive.
-    pub(crate) arrival: u32,
-    /// Where they leave.
-    pub(crate) device: u32,
-    /// Whose link address they get.
-    pub(crate) target: Target,
-    /// Their destination and source on the link.
-    pub(crate) link: ([u8; 6], [u8; 6]),
+    pub(crate) way: Way,
 }
 
-/// A flow that the kernel forwards.
+/// A flow that the kernel forwards. There may be millions; the rest stands in its slot.
 #[derive(Debug)]
 struct Installed {
-    route: Route,
     slot: u32,
+    way: WayId,
+    /// Where its packets arrive, and where they leave.
+    interfaces: [InterfaceId; 2],
     pending: bool,
     /// Packets and bytes that were accounted for, and packets lost.
     accounted: (u64, u64, u32),
@@ -63,7 +58,8 @@ struct Pending {
 /// Traffic of a flow since it was last asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
-    pub(crate) flow: OffloadFlow,
+    /// Where it came in, and where it left.
+    pub(crate) interfaces: [InterfaceId; 2],
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     /// Packets that were dropped because the worker's socket was full.
@@ -81,6 +77,7 @@ pub(crate) struct Flows {
     /// a server, must not keep others out.
     reserve: usize,
     sessions: HashMap<OffloadId, [Installed; 2]>,
+    ways: Ways,
     pending: Vec<Pending>,
     /// Whether the kernel forwards at all.
     paused: bool,
@@ -93,8 +90,8 @@ impl Flows {
         let room = kernel.as_ref().map_or(0, |kernel| kernel.slots.len() as u32) / u32::from(workers.max(1));
         let free = (worker * room..(worker + 1) * room).map(|slot| (slot, 0)).collect();
         let reserve = room as usize / 4;
-        let (sessions, pending) = (HashMap::new(), Vec::new());
-        let mut flows = Self { kernel, worker, free, reserve, sessions, pending, paused: false };
+        let (sessions, ways, pending) = (HashMap::new(), Ways::default(), Vec::new());
+        let mut flows = Self { kernel, worker, free, reserve, sessions, ways, pending, paused: false };
         flows.beat();
         flows
     }
@@ -141,19 +138,24 @@ impl Flows {
             write(&kernel, slot, route, (self.worker, slots[1 - at]));
         }
         for (at, (slot, route)) in slots.iter().zip(&routes).enumerate() {
-            let key = key_of(&route.flow.arrives, route.arrival);
-            if !kernel.index.insert(&key, *slot) {
+            if !kernel.index.insert(&key_of(&route.flow.arrives, route.way.arrival), *slot) {
                 if at == 1 {
-                    forget(&kernel, &routes[0], first);
+                    forget(&kernel, first);
                 }
                 self.free.extend(slots.map(|slot| (slot, now)));
                 return Err(OffloadRefusal::System);
             }
         }
-        let [a, b] = routes;
-        let installed = |route, slot| Installed { route, slot, pending: false, accounted: (0, 0, 0) };
-        self.sessions.insert(id, [installed(a, first), installed(b, second)]);
-        if !(a.flow.fresh && b.flow.fresh) {
+        let ways = routes.map(|route| self.ways.enter(&route.way));
+        let installed = |at: usize| Installed {
+            slot: slots[at],
+            way: ways[at],
+            interfaces: [routes[at].way.interface, routes[at].way.egress.interface],
+            pending: false,
+            accounted: (0, 0, 0),
+        };
+        self.sessions.insert(id, [installed(0), installed(1)]);
+        if !routes.iter().all(|route| route.flow.fresh) {
             self.touch(id);
         }
         Ok(())
@@ -175,8 +177,9 @@ impl Flows {
         self.pending.retain(|pending| pending.id != id);
         let kernel = self.kernel.as_ref()?;
         let rests = kernel_time();
-        for Installed { route, slot, .. } in &flows {
-            forget(kernel, route, *slot);
+        for Installed { slot, way, .. } in &flows {
+            forget(kernel, *slot);
+            self.ways.leave(*way);
             self.free.push_back((*slot, rests));
         }
         Some(flows.map(|flow| read(kernel, flow.slot, (now, rests))))
@@ -201,7 +204,7 @@ impl Flows {
             let lost = kernel.slots.word(flow.slot, slot::LOST).load(Relaxed);
             let told = std::mem::replace(&mut flow.accounted, (packets, bytes, lost));
             Traffic {
-                flow: flow.route.flow,
+                interfaces: flow.interfaces,
                 packets: packets.wrapping_sub(told.0),
                 bytes: bytes.wrapping_sub(told.1),
                 lost: u64::from(lost.wrapping_sub(told.2)),
@@ -214,10 +217,21 @@ impl Flows {
         self.sessions.keys().copied().collect()
     }
 
-    /// The routes of a session.
-    pub(crate) fn routes(&self, id: OffloadId) -> Option<[Route; 2]> {
+    /// The ways of a session.
+    pub(crate) fn ways_of(&self, id: OffloadId) -> Option<[Way; 2]> {
         let [first, second] = self.sessions.get(&id)?;
-        Some([first.route, second.route])
+        Some([*self.ways.get(first.way)?, *self.ways.get(second.way)?])
+    }
+
+    /// The ways of all sessions.
+    pub(crate) fn ways(&self) -> Vec<(WayId, Way)> {
+        self.ways.iter().collect()
+    }
+
+    /// The sessions that take any of these ways.
+    pub(crate) fn ids_by(&self, ways: &[WayId]) -> Vec<OffloadId> {
+        let takes = |flows: &[Installed; 2]| flows.iter().any(|flow| ways.contains(&flow.way));
+        self.sessions.iter().filter(|(_, flows)| takes(flows)).map(|(id, _)| *id).collect()
     }
 
     /// Whether flows wait until a socket is empty.
@@ -231,7 +245,7 @@ impl Flows {
     }
 
     fn interface_of(&self, pending: &Pending) -> Option<InterfaceId> {
-        Some(self.sessions.get(&pending.id)?.get(pending.which)?.route.flow.interface)
+        Some(self.sessions.get(&pending.id)?.get(pending.which)?.interfaces[0])
     }
 
     /// The socket of an interface is about to be read.
@@ -241,7 +255,7 @@ impl Flows {
             let Some(flow) = self.sessions.get(&pending.id).and_then(|flows| flows.get(pending.which)) else {
                 continue;
             };
-            if flow.route.flow.interface == interface && pending.before.is_none() {
+            if flow.interfaces[0] == interface && pending.before.is_none() {
                 pending.before = Some(kernel.slots.word(flow.slot, slot::QUEUED).load(Acquire));
             }
         }
@@ -258,7 +272,7 @@ impl Flows {
         let Some(kernel) = kernel else { return };
         for pending in pending.iter_mut() {
             let flow = sessions.get(&pending.id).and_then(|flows| flows.get(pending.which));
-            let Some(flow) = flow.filter(|flow| flow.route.flow.interface == interface) else { continue };
+            let Some(flow) = flow.filter(|flow| flow.interfaces[0] == interface) else { continue };
             if pending.mark == 0 {
                 pending.mark = accepted.max(1);
             }
@@ -273,7 +287,7 @@ impl Flows {
         let sessions = &self.sessions;
         for pending in self.pending.iter_mut().filter(|pending| pending.before.is_some()) {
             let flow = sessions.get(&pending.id).and_then(|flows| flows.get(pending.which));
-            if flow.is_some_and(|flow| flow.route.flow.interface == interface) {
+            if flow.is_some_and(|flow| flow.interfaces[0] == interface) {
                 pending.read |= empty || taken >= pending.mark;
             }
         }
@@ -303,16 +317,21 @@ impl Drop for Flows {
     fn drop(&mut self) {
         self.pause(true);
         if let Some(kernel) = &self.kernel {
-            for Installed { route, slot, .. } in self.sessions.values().flatten() {
-                forget(kernel, route, *slot);
+            for flow in self.sessions.values().flatten() {
+                forget(kernel, flow.slot);
             }
         }
     }
 }
 
 /// Lets no program find a flow any more.
-fn forget(kernel: &Kernel, route: &Route, slot: u32) {
-    kernel.index.remove(&key_of(&route.flow.arrives, route.arrival), slot);
+fn forget(kernel: &Kernel, at: u32) {
+    let word = |number| kernel.slots.word(at, slot::KEY + number * 4).load(Relaxed);
+    let mut key = [0; key::SIZE];
+    for (number, chunk) in key.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *chunk = word(number).to_ne_bytes();
+    }
+    kernel.index.remove(&key, at);
 }
 
 fn sum_of(tuple: &Tuple) -> u32 {
@@ -331,8 +350,8 @@ fn raw(change: Delta) -> u32 {
 
 /// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's, unless the flow is
 /// fresh.
-fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
-    let OffloadFlow { arrives, leaves, mtu, look, awaits, fresh, .. } = route.flow;
+fn write(kernel: &Kernel, at: u32, Route { flow, way }: &Route, (worker, other): (u32, u32)) {
+    let OffloadFlow { arrives, leaves, mtu, look, awaits, fresh, .. } = *flow;
     let word = |offset: usize, value: u32| kernel.slots.word(at, offset).store(value, Relaxed);
     for offset in (0..slot::SIZE).step_by(8) {
         kernel.slots.double(at, offset).store(0, Relaxed);
@@ -357,7 +376,7 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
     ];
     word(slot::FLAGS, flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum());
     word(slot::DONE, if fresh { 0 } else { u32::MAX });
-    word(slot::DEVICE, route.device);
+    word(slot::DEVICE, way.device);
     word(slot::MTU, u32::from(mtu));
     kernel.slots.half(at, slot::WORKER).store(worker as u16, Relaxed);
     word(slot::OTHER, other);
@@ -366,7 +385,7 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
             word(offset + number * 4, u32::from_ne_bytes(*chunk));
         }
     };
-    put(slot::LINK, &[route.link.0, route.link.1].concat());
+    put(slot::LINK, &[way.link.0, way.link.1].concat());
     put(slot::PORTS, &[leaves.source.port().to_be_bytes(), leaves.destination.port().to_be_bytes()].concat());
     for (number, end) in [leaves.source, leaves.destination].iter().enumerate() {
         match end.ip() {
@@ -374,7 +393,7 @@ fn write(kernel: &Kernel, at: u32, route: &Route, (worker, other): (u32, u32)) {
             core::net::IpAddr::V6(v6) => put(slot::ADDRESSES + number * 16, &v6.octets()),
         }
     }
-    put(slot::KEY, &key_of(&arrives, route.arrival));
+    put(slot::KEY, &key_of(&arrives, way.arrival));
     // Programs find it by the index, which is told after this.
     kernel.slots.word(at, slot::QUEUED).store(0, Release);
 }

@@ -166,13 +166,15 @@ fn route(arrives: Tuple, leaves: Tuple) -> Route {
         awaits: false,
         fresh: false,
     };
-    Route {
-        flow,
+    let way = super::Way {
+        interface: InterfaceId(0),
+        egress,
         arrival: LOOPBACK,
         device: LOOPBACK,
         target: (LOOPBACK, leaves.destination.ip()),
         link: ([2, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2]),
-    }
+    };
+    Route { flow, way }
 }
 
 fn tuple(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Tuple {

@@ -70,6 +70,7 @@ impl Ports {
         self.neighbours.handle_timeout(self.watch.state(), now, &mut released);
         self.release(now, released);
         self.keep_own_links();
+        self.lose_some(now);
         if now < self.next_housekeeping {
             return;
         }

@@ -2,15 +2,18 @@
 
 use tracing::debug;
 
-use fairway_types::{InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, Time};
+use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, Time};
 
 use super::Ports;
 use super::endpoint::{Link, Port};
 use super::xdp::Xdp;
 use crate::neighbours::Resolution;
 use crate::netlink::{self, Change};
-use crate::offload::Route;
+use crate::offload::{Route, Way, WayId};
 use crate::spec::PortKind;
+
+/// So many sessions are taken back before packets are looked at again.
+const LOST_AT_ONCE: usize = 1024;
 
 impl Ports {
     /// The most sessions that the kernel has room for.
@@ -65,8 +68,8 @@ impl Ports {
     /// So it is to be asked for each session now and then.
     pub fn offload_report(&mut self, now: Time, id: OffloadId) -> Option<OffloadReport> {
         if self.account(id)
-            && let Some(routes) = self.flows.routes(id)
-            && !self.is_as_it_was(now, &routes)
+            && let Some(ways) = self.flows.ways_of(id)
+            && !ways.iter().all(|way| self.is_as_it_was(now, way))
         {
             self.lose_offload(now, id);
         }
@@ -97,26 +100,29 @@ impl Ports {
         self.offload_ended.pop_front()
     }
 
-    /// All that is known of devices and next hops for a flow.
     fn route(&mut self, now: Time, flow: &OffloadFlow) -> Result<Route, OffloadRefusal> {
-        let (_, arrival, xdp) = untagged(&self.ports, flow.interface).ok_or(OffloadRefusal::Interface)?;
+        Ok(Route { flow: *flow, way: self.way(now, flow.interface, flow.egress)? })
+    }
+
+    /// All that is known of devices and next hops for a flow.
+    fn way(&mut self, now: Time, interface: InterfaceId, egress: Egress) -> Result<Way, OffloadRefusal> {
+        let (_, arrival, xdp) = untagged(&self.ports, interface).ok_or(OffloadRefusal::Interface)?;
         // What comes to AF_XDP before the network stack is at no program that could forward it.
         if xdp.is_some_and(|xdp| !xdp.forwards()) {
             return Err(OffloadRefusal::Interface);
         }
         let frames = xdp.is_some();
-        let (at, device, _) =
-            untagged(&self.ports, flow.egress.interface).ok_or(OffloadRefusal::Interface)?;
+        let (at, device, _) = untagged(&self.ports, egress.interface).ok_or(OffloadRefusal::Interface)?;
         if frames && !self.ports.get(at).is_some_and(|port| port.takes_frames) {
             return Err(OffloadRefusal::Egress);
         }
         let Self { ports, neighbours, watch, .. } = self;
         let port = ports.get(at).ok_or(OffloadRefusal::Interface)?;
-        let target = neighbours.target(watch.state(), device, flow.egress.next_hop, &port.spec.gateways);
+        let target = neighbours.target(watch.state(), device, egress.next_hop, &port.spec.gateways);
         let Resolution::Mac(to) = neighbours.resolve(watch.state(), target, now) else {
             return Err(OffloadRefusal::NextHop);
         };
-        Ok(Route { flow: *flow, arrival, device, target, link: (to, port.mac) })
+        Ok(Way { interface, egress, arrival, device, target, link: (to, port.mac) })
     }
 
     /// Finds out which devices take frames from programs for XDP, if there are any such programs, and takes
@@ -143,29 +149,41 @@ impl Ports {
         }
     }
 
-    /// Takes back what the kernel would forward by devices or next hops that are others now.
+    /// Takes back what the kernel would forward by devices or next hops that are others now: soon, and some
+    /// at a time, see [`Self::lose_some`].
     pub(super) fn follow_offloads(&mut self, now: Time, changes: &[Change]) {
         if self.flows.len() == 0 || changes.is_empty() {
             return;
         }
-        for id in self.flows.ids() {
-            let Some(routes) = self.flows.routes(id) else { continue };
-            let concerned = |change: &Change| match *change {
-                Change::Neighbour(index, address) => {
-                    routes.iter().any(|route| route.target == (index, address))
-                }
-                Change::Link(_) | Change::Addresses(_) | Change::Routes | Change::Everything => true,
-                // Those that it concerns are asked.
-                Change::Abilities => false,
-            };
-            if changes.iter().any(concerned) && !self.is_as_it_was(now, &routes) {
-                self.lose_offload(now, id);
+        let concerned = |way: &Way, change: &Change| match *change {
+            Change::Neighbour(index, address) => way.target == (index, address),
+            Change::Link(_) | Change::Addresses(_) | Change::Routes | Change::Everything => true,
+            // Those that it concerns are asked.
+            Change::Abilities => false,
+        };
+        let ways = self.flows.ways().into_iter();
+        let mut others: Vec<WayId> = Vec::new();
+        for (id, way) in ways.filter(|(_, way)| changes.iter().any(|change| concerned(way, change))) {
+            if !self.is_as_it_was(now, &way) {
+                others.push(id);
             }
+        }
+        if !others.is_empty() {
+            self.losing.extend(self.flows.ids_by(&others));
+            self.lose_some(now);
         }
     }
 
-    fn is_as_it_was(&mut self, now: Time, routes: &[Route; 2]) -> bool {
-        routes.iter().all(|route| self.route(now, &route.flow).as_ref() == Ok(route))
+    /// Takes some of those back that are to be. Packets wait no longer than these take.
+    pub(super) fn lose_some(&mut self, now: Time) {
+        for _ in 0..LOST_AT_ONCE {
+            let Some(id) = self.losing.pop() else { break };
+            self.lose_offload(now, id);
+        }
+    }
+
+    fn is_as_it_was(&mut self, now: Time, way: &Way) -> bool {
+        self.way(now, way.interface, way.egress).as_ref() == Ok(way)
     }
 
     fn lose_offload(&mut self, now: Time, id: OffloadId) {
@@ -176,6 +194,7 @@ impl Ports {
 
     /// Takes back everything.
     pub(super) fn lose_all_offloads(&mut self, now: Time) {
+        self.losing.clear();
         for id in self.flows.ids() {
             self.lose_offload(now, id);
         }
@@ -185,13 +204,14 @@ impl Ports {
     fn account(&mut self, id: OffloadId) -> bool {
         let Some(traffic) = self.flows.account(id) else { return false };
         for direction in &traffic {
+            let [arrived, left] = direction.interfaces;
             for port in &mut self.ports {
-                if port.spec.id == direction.flow.interface {
+                if port.spec.id == arrived {
                     port.statistics.rx_packets += direction.packets;
                     port.statistics.rx_bytes += direction.bytes;
                     port.statistics.rx_overruns += direction.lost;
                 }
-                if port.spec.id == direction.flow.egress.interface {
+                if port.spec.id == left {
                     port.statistics.tx_packets += direction.packets;
                     port.statistics.tx_bytes += direction.bytes;
                 }

@@ -122,6 +122,43 @@ fn a_device_that_takes_no_frames_is_no_way_out_and_is_noticed() {
 }
 
 #[test]
+fn a_next_hop_that_is_another_one_ends_what_leaves_by_it_and_nothing_else() {
+    let Some(bench) = Bench::raise() else { return };
+    let forwarder = forwarder(&bench, [IoChoice::Packet; 2]);
+    // More than are taken back at once.
+    const BY_IT: u16 = 2500;
+    const OTHERS: u16 = 10;
+    let moves = |link: &str| {
+        bench.output("r", &format!("ip neigh replace 10.77.2.2 lladdr {link} dev right nud permanent"));
+    };
+    moves("02:00:00:00:00:02");
+    bench.output("r", "ip neigh replace 10.77.2.3 lladdr 02:00:00:00:00:03 dev right nud permanent");
+    let begin = move |ports: &mut Ports, number: u16| {
+        let to = if number < BY_IT { "10.77.2.2:9000" } else { "10.77.2.3:9000" };
+        let mut forth = tuple("10.77.1.2:40000", to);
+        forth.source.set_port(10_000 + number);
+        ports.offload(Time::ZERO, OffloadId(number.into()), &flows(forth)).is_ok()
+    };
+    for number in [0, BY_IT] {
+        forwarder.wait_for("the next hop is known", move |ports| begin(ports, number));
+    }
+    let rest = (1..BY_IT).chain(BY_IT + 1..BY_IT + OTHERS);
+    assert!(forwarder.ask(move |ports, _, _| rest.into_iter().all(|number| begin(ports, number))));
+    // What is said again changes nothing.
+    moves("02:00:00:00:00:02");
+    forwarder.wait_for("heard", |_| true);
+    assert_eq!(forwarder.ask(|ports, _, _| ports.offloaded()), usize::from(BY_IT + OTHERS));
+    moves("02:00:00:00:00:22");
+    forwarder.wait_for("taken back", |ports| ports.offloaded() == usize::from(OTHERS));
+    let ended = forwarder.ask(|ports, _, _| {
+        let ended = std::iter::from_fn(|| ports.poll_offload_ended()).map(|(id, _)| id.0);
+        ended.collect::<std::collections::BTreeSet<_>>()
+    });
+    assert_eq!(ended, (0..u64::from(BY_IT)).collect());
+    assert!(forwarder.ask(move |ports, _, _| begin(ports, BY_IT + OTHERS)));
+}
+
+#[test]
 fn the_kernel_says_at_once_that_a_device_takes_no_frames_any_more() {
     let Some(bench) = Bench::raise() else { return };
     let (mut watch, index) =

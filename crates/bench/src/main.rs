@@ -115,7 +115,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
     line::remove_left_behind()?;
     let plan = Plan {
         pairs: options.pairs.unwrap_or(if options.quick { 2 } else { 5 }).max(1),
-        seconds: options.seconds.unwrap_or(if options.quick { 1.0 } else { 3.0 }).max(0.2),
+        seconds: options.seconds.unwrap_or(if options.quick { 0.6 } else { 3.0 }).max(0.2),
         quick: options.quick,
     };
     let tools = Tools {

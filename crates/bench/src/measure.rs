@@ -17,6 +17,8 @@ use crate::usage::{Snapshot, Usage};
 
 /// What a program may take beyond the time it was given.
 const GRACE: Duration = Duration::from_secs(10);
+/// How much longer than they are counted datagrams are sent, so that some come to the end.
+const LONGER: f64 = 0.5;
 /// The payload of a full segment, by which TCP is counted in packets.
 const SEGMENT: f64 = 1448.0;
 
@@ -139,7 +141,7 @@ fn datagrams(line: &Line, size: usize, seconds: f64) -> anyhow::Result<Sample> {
     let mut sink = Program::start(&line.namespace("server"), &[&own, "load", "sink", "--seconds", &time])?;
     expect(&mut sink, "ready")?;
     // The source goes on until after the window of the sink is closed.
-    let (size_text, longer) = (size.to_string(), format!("{}", seconds + 1.0));
+    let (size_text, longer) = (size.to_string(), format!("{}", seconds + LONGER));
     let command = [&own, "load", "send", SERVER, "--size", &size_text, "--seconds", &longer];
     let source = Program::start(&line.namespace("client"), &command)?;
     expect(&mut sink, "begin")?;

@@ -147,11 +147,14 @@ pub(super) fn tally(options: &TallyOptions) -> anyhow::Result<()> {
     count_arrivals(&tally, options.size, Duration::from_secs_f64(seconds))
 }
 
+/// After so long without another one, no more answers come.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// Counts until there are so many, or none came for a while.
 fn count_answers(tally: &Tally, answers: u64) -> anyhow::Result<()> {
     let (mut start, mut before) = (now(), 0);
     let mut count = 0;
-    while count < answers && start.elapsed() < Duration::from_secs(2) {
+    while count < answers && start.elapsed() < if before == 0 { LIMIT } else { QUIET } {
         thread::sleep(LOOK);
         count = tally.count()?;
         if count > before {

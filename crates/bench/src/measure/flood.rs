@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use fairway_io::Ports;
 
-use super::{GRACE, Sample, Watch, expect, sample, seen};
+use super::{GRACE, LONGER, Sample, Watch, expect, sample, seen};
 use crate::child::{Program, run};
 use crate::contender::{FIRST_SOURCE, SERVER};
 use crate::line::{Line, own_command};
@@ -32,7 +32,7 @@ pub(super) fn measure(line: &Line, size: usize, seconds: f64) -> anyhow::Result<
         prepare(line, size)?;
         line.flooded.set(true);
     }
-    let (own, time, longer) = (own_command()?, format!("{seconds}"), format!("{}", seconds + 1.0));
+    let (own, time, longer) = (own_command()?, format!("{seconds}"), format!("{}", seconds + LONGER));
     let (size_text, limit) = (size.to_string(), Duration::from_secs_f64(seconds) + GRACE);
     let before = line.crossed()?;
     let answered = line.contender.flood_answers().to_string();

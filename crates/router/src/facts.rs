@@ -21,6 +21,7 @@ struct Worker {
     sessions: usize,
     capacity: usize,
     busy_polled: std::time::Duration,
+    lacks_door: bool,
     half_open: u32,
     counters: Counters,
     drops: Vec<DropRecord>,
@@ -43,6 +44,7 @@ impl Worker {
             sessions: engine.session_count(),
             capacity: engine.capacity(),
             busy_polled: core.ports.busy_polled(),
+            lacks_door: core.ports.lacks_door(),
             half_open: engine.half_open_count(),
             counters: engine.counters().clone(),
             drops: engine.drops().collect(),
@@ -146,6 +148,7 @@ impl Facts {
                 taken_over: count(Counter::PacketsTakenOver),
                 held_for_order: count(Counter::PacketsHeldForOrder),
                 busy_polled_milliseconds: u64::try_from(worker.busy_polled.as_millis()).unwrap_or(u64::MAX),
+                without_door: worker.lacks_door,
                 receive_overruns: worker.ports.iter().map(|port| port.statistics.rx_overruns).sum(),
             }
         };

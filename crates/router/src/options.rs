@@ -112,7 +112,7 @@ const USUAL_WORKERS: usize = 8;
 
 impl Options {
     /// How many microseconds a worker looks for the next packet, where nothing else is said.
-    pub const USUAL_BUSY_POLL: u16 = 100;
+    pub const USUAL_BUSY_POLL: u16 = 200;
 
     /// As many workers as there are processors for them, at most eight.
     #[must_use]

@@ -102,8 +102,11 @@ pub(super) fn flood(options: &FloodOptions) -> anyhow::Result<()> {
     if let Some(passes) = options.passes {
         let all = u64::from(options.sessions) * u64::from(passes);
         let mut sent = 0;
+        // What finds no room is the end of what was sent at once: in each pass, of other sessions.
+        let mut at_once = u64::from(std::process::id() % FEW + 1);
         while sent < all {
-            let few = u64::from(FEW).min(all - sent);
+            let few = at_once.min(all - sent);
+            at_once = u64::from(FEW);
             flood.send(u32::try_from(few)?)?;
             sent += few;
             let due = Duration::from_secs_f64(sent as f64 / f64::from(options.rate));

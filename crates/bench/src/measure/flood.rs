@@ -16,12 +16,14 @@ use crate::load::Seen;
 /// How many datagrams of new sessions there are a second.
 const NEW_RATE: u32 = 50_000;
 /// How often the sessions are gone through at most until every one has its answers.
-const MOST_PASSES: usize = 8;
-/// Passes in which all but this part of the answers have come mean that sessions are established.
-const MISSING: f64 = 0.001;
+const MOST_PASSES: usize = 12;
+/// After so many passes in which all but this part of the answers have come, sessions are established: two answers
+/// are enough for one, and each pass loses others.
+const WHOLE_PASSES: usize = 5;
+const MISSING: f64 = 0.02;
 /// Where the kernel has room for all sessions, each then carries so many datagrams more: it is offered to the
 /// kernel behind the fourth, or the eighth.
-const MORE: u32 = 5;
+const MORE: u32 = 4;
 /// The headers of a datagram on the WAN, that of the link included, and a few bytes; what has metadata
 /// has much more.
 const HEADERS: u64 = 42 + 6;
@@ -91,9 +93,8 @@ fn prepare(line: &Line, size: usize) -> anyhow::Result<()> {
         let source = flood(line, size, &["--passes", "1", "--rate", &rate])?;
         source.finish(limit)?;
         came = seen(&mut client, limit).context("counting answers")?.count;
-        // The first makes sessions, the second tells the first router that the second knows.
         whole += usize::from(came as f64 >= f64::from(sessions) * (1.0 - MISSING));
-        if whole == 3 {
+        if whole == WHOLE_PASSES {
             if sessions <= Ports::MOST_OFFLOADS {
                 let more = MORE.to_string();
                 flood(line, size, &["--passes", &more, "--rate", &rate])?.finish(MORE * limit)?;

@@ -46,6 +46,14 @@ pub fn text(workers: &Workers) -> String {
         ]);
     }
     let mut text = table.render();
+    for row in workers.workers.iter().filter(|row| row.without_door) {
+        let line = format!(
+            "worker {0} receives nothing: the device fairway-{0} is gone and cannot be made again; the log of the \
+             router says why, and it is tried each second",
+            row.worker
+        );
+        text.push_str(&paragraph(0, "", 0, &line));
+    }
     let flows = |count: u64| units::counted(usize::try_from(count).unwrap_or(usize::MAX), "flow", "flows");
     for row in workers.workers.iter().filter(|row| row.busy_polled_milliseconds >= 1000) {
         let time = units::duration(Duration::from_millis(row.busy_polled_milliseconds));

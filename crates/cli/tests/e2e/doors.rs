@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::fabric::{Fabric, SERVER};
 use crate::kernel::{forwarded_by, plain, switch};
-use crate::lab::{Lab, pass, poll};
+use crate::lab::{Lab, fairway, pass, poll};
 use crate::programs::{downloader, hash, ping};
 
 /// The doors of a router, as the kernel lists them.
@@ -55,6 +55,28 @@ fn a_router_that_is_not_root_makes_a_deleted_door_again() {
         assert!(told("made again") && told("set up again"), "{log}");
     }
     assert!(!log.contains("receives nothing"), "{log}");
+}
+
+#[test]
+fn a_door_that_cannot_be_made_again_is_told_of_until_it_can() {
+    let Some(lab) = Fabric::new(2).workers(&[("branch", 1)]).raise("doors-taken") else { return };
+    let says = |what: bool| {
+        let text = fairway(&["show", "workers", "--socket", &lab.socket("branch")]).ok().stdout;
+        let without = &lab.show("branch", &["workers"])["workers"][0]["without_door"];
+        *without == what && text.contains("worker 0 receives nothing") == what
+    };
+    assert!(says(false));
+    // The router would have it back at once.
+    let pid = lab.pid("branch");
+    let take = "ip link del fairway-0 && ip link add fairway-0 type veth peer name other";
+    let command = format!("kill -STOP {pid}; {take}; code=$?; kill -CONT {pid}; exit $code");
+    lab.run("branch", &["bash", "-c", &command]).ok();
+    assert!(poll(5, || says(true)));
+    assert_ne!(lab.run("client", &["ping", "-c", "1", "-W", "1", SERVER[0]]).code, 0);
+    lab.run("branch", &["ip", "link", "del", "fairway-0"]).ok();
+    assert!(poll(5, || says(false)));
+    lab.wait_for_paths(20);
+    ping(&lab, SERVER[0]);
 }
 
 #[test]

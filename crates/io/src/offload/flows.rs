@@ -1,6 +1,6 @@
 //! One worker's flows in the kernel.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -229,7 +229,7 @@ impl Flows {
     }
 
     /// The sessions that take any of these ways.
-    pub(crate) fn ids_by(&self, ways: &[WayId]) -> Vec<OffloadId> {
+    pub(crate) fn ids_by(&self, ways: &HashSet<WayId>) -> Vec<OffloadId> {
         let takes = |flows: &[Installed; 2]| flows.iter().any(|flow| ways.contains(&flow.way));
         self.sessions.iter().filter(|(_, flows)| takes(flows)).map(|(id, _)| *id).collect()
     }

@@ -36,7 +36,7 @@ pub(crate) use self::door::GIVEN;
 pub(crate) use self::flows::{Flows, Route};
 use self::index::Index;
 use self::layout::{pulse, slot};
-pub(crate) use self::ways::{Way, WayId};
+pub(crate) use self::ways::Way;
 use crate::sys::shared::SharedArray;
 
 /// Between how many flows there may be, two for each session: with the index, 2 MiB and 448 MiB.

@@ -86,6 +86,13 @@ impl Ports {
         kept
     }
 
+    /// Whether this worker receives nothing by its door, since that is gone and could not be made again. It is
+    /// tried again each second.
+    #[must_use]
+    pub fn lacks_door(&self) -> bool {
+        self.shared.doors().is_some() && self.doorway.door.is_none()
+    }
+
     /// Takes over how many frames came to the door.
     pub(super) fn look_at_door(&mut self) {
         let Doorway { intake, door, .. } = &mut self.doorway;

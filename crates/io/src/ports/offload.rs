@@ -1,5 +1,7 @@
 //! Sessions that the kernel forwards by itself, as a worker sees them; see [`crate::offload`].
 
+use std::collections::HashSet;
+
 use tracing::debug;
 
 use fairway_types::{Egress, InterfaceId, OffloadFlow, OffloadId, OffloadRefusal, OffloadReport, Time};
@@ -9,7 +11,7 @@ use super::endpoint::{Link, Port};
 use super::xdp::Xdp;
 use crate::neighbours::Resolution;
 use crate::netlink::{self, Change};
-use crate::offload::{Route, Way, WayId};
+use crate::offload::{Route, Way};
 use crate::spec::PortKind;
 
 /// So many sessions are taken back before packets are looked at again.
@@ -162,10 +164,10 @@ impl Ports {
             Change::Abilities => false,
         };
         let ways = self.flows.ways().into_iter();
-        let mut others: Vec<WayId> = Vec::new();
+        let mut others = HashSet::new();
         for (id, way) in ways.filter(|(_, way)| changes.iter().any(|change| concerned(way, change))) {
             if !self.is_as_it_was(now, &way) {
-                others.push(id);
+                others.insert(id);
             }
         }
         if !others.is_empty() {

@@ -86,6 +86,10 @@ pub struct Worker {
     /// that is not work.
     #[serde(default)]
     pub busy_polled_milliseconds: u64,
+    /// Whether the device is gone by which packets come to it, and could not be made again. Until it can, which
+    /// is tried each second, it receives nothing.
+    #[serde(default)]
+    pub without_door: bool,
 }
 
 /// A counter.

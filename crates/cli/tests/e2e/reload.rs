@@ -148,7 +148,8 @@ fn a_hundred_reloads_leave_nothing_behind() {
     (0..100).for_each(reload);
     let flat = || {
         let (files_now, threads_now, memory_now) = size();
-        files_now == files && threads_now == threads && memory_now < memory + 2048
+        // One that answered the last of the first ten may not have ended then.
+        files_now <= files && threads_now <= threads && memory_now < memory + 2048
     };
     assert!(poll(5, flat), "files, threads, kB were {:?}, are {:?}", (files, threads, memory), size());
     eprintln!("files, threads, kB: {:?}, after 100 reloads {:?}", (files, threads, memory), size());

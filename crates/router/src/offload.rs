@@ -88,7 +88,7 @@ impl Core {
                 break;
             }
             if let Some((_, id)) = self.reports.new.pop_front() {
-                self.report_offload(id);
+                self.report_in_turn(id);
             }
         }
         self.carry_out_offloads();
@@ -105,7 +105,7 @@ impl Core {
         self.reports.waiting -= some;
         for _ in 0..some {
             if let Some(id) = self.reports.round.pop_front() {
-                self.report_offload(id);
+                self.report_in_turn(id);
             }
         }
         self.carry_out_offloads();
@@ -118,21 +118,26 @@ impl Core {
         if self.engine.offloaded_count() > Ports::FEW_OFFLOADS {
             return;
         }
-        let now = self.clock.now();
         for id in self.engine.offloaded() {
-            if let Some(report) = self.ports.offload_report(now.mono, id) {
-                self.engine.offload_report(now, id, &report);
-            }
+            self.report_offload(id);
         }
         self.carry_out_offloads();
     }
 
-    /// Reports one session, and has it reported again in the next round, if the kernel still has it.
-    fn report_offload(&mut self, id: OffloadId) {
-        let now = self.clock.now();
-        if let Some(report) = self.ports.offload_report(now.mono, id) {
-            self.engine.offload_report(now, id, &report);
+    /// Reports one session in its turn, and has it reported again in the next round, if the kernel still has it.
+    fn report_in_turn(&mut self, id: OffloadId) {
+        if self.report_offload(id) {
             self.reports.round.push_back(id);
         }
+    }
+
+    /// Reports one session; says whether the kernel still has it.
+    fn report_offload(&mut self, id: OffloadId) -> bool {
+        let now = self.clock.now();
+        let report = self.ports.offload_report(now.mono, id);
+        if let Some(report) = &report {
+            self.engine.offload_report(now, id, report);
+        }
+        report.is_some()
     }
 }

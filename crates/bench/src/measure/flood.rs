@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fairway_io::Ports;
 
 use super::{GRACE, LONGER, Sample, Watch, expect, sample, seen};
 use crate::child::{Program, run};
@@ -21,8 +20,7 @@ const MOST_PASSES: usize = 12;
 /// are enough for one, and each pass loses others.
 const WHOLE_PASSES: usize = 5;
 const MISSING: f64 = 0.02;
-/// Where the kernel has room for all sessions, each then carries so many datagrams more: it is offered to the
-/// kernel behind the fourth, or the eighth.
+/// Each session then carries so many datagrams more: it is offered to the kernel behind the fourth, or the eighth.
 const MORE: u32 = 4;
 /// The headers of a datagram on the WAN, that of the link included, and a few bytes; what has metadata
 /// has much more.
@@ -95,10 +93,8 @@ fn prepare(line: &Line, size: usize) -> anyhow::Result<()> {
         came = seen(&mut client, limit).context("counting answers")?.count;
         whole += usize::from(came as f64 >= f64::from(sessions) * (1.0 - MISSING));
         if whole == WHOLE_PASSES {
-            if sessions <= Ports::MOST_OFFLOADS {
-                let more = MORE.to_string();
-                flood(line, size, &["--passes", &more, "--rate", &rate])?.finish(MORE * limit)?;
-            }
+            let more = MORE.to_string();
+            flood(line, size, &["--passes", &more, "--rate", &rate])?.finish(MORE * limit)?;
             return Ok(());
         }
     }

@@ -40,7 +40,7 @@ pub(crate) use self::ways::Way;
 use crate::sys::shared::SharedArray;
 
 /// Between how many flows there may be, two for each session: with the index, 2 MiB and 448 MiB.
-pub(crate) const FLOWS: std::ops::RangeInclusive<u32> = 8192..=2_097_152;
+const FLOWS: std::ops::RangeInclusive<u32> = 8192..=2_097_152;
 /// Workers are told apart by six bits of a class.
 const WORKERS: u32 = 64;
 /// A worker whose heart has not beaten for so many units of 2^20 ns, three seconds, is not at work.

@@ -140,9 +140,9 @@ impl Ports {
         Self::open_with(specs, peers, (workers, exceptions), None)
     }
 
-    /// [`Self::open_all`] for one worker or several, and exceptions if there are several. With `offload`,
-    /// the kernel can be told to forward as many sessions by itself, up to [`Self::MOST_OFFLOADS`], if it is one that can:
-    /// see [`Self::offload`].
+    /// [`Self::open_all`] for one worker or several, and exceptions if there are several. With `offload`, the
+    /// kernel can be told to forward as many sessions by itself, up to 1,048,576, if it is one that can: see
+    /// [`Self::offload`].
     ///
     /// # Errors
     /// As [`Self::open_all`].

@@ -18,8 +18,6 @@ use crate::spec::PortKind;
 const LOST_AT_ONCE: usize = 1024;
 
 impl Ports {
-    /// The most sessions that the kernel has room for.
-    pub const MOST_OFFLOADS: u32 = *crate::offload::FLOWS.end() / 2;
     /// So many sessions in the kernel can be asked what they carried while packets wait. Of more of them,
     /// [`Self::status`] knows what it was at their last reports.
     pub const FEW_OFFLOADS: usize = 4096;

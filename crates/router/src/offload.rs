@@ -80,6 +80,14 @@ impl Core {
         }
     }
 
+    /// Takes some of those sessions back for which the kernel would do something else now; says whether there
+    /// are more.
+    pub(crate) fn recall_changed(&mut self) -> bool {
+        let more = self.engine.recall_changed(RECALLS);
+        self.carry_out_offloads();
+        more
+    }
+
     /// Reports some of what the kernel has done; says whether there is more to report now.
     pub(crate) fn report_offloads(&mut self) -> bool {
         let now = self.clock.mono();

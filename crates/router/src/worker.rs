@@ -111,6 +111,7 @@ impl Core {
             }
             waiting = self.take_over();
             self.attend(ready.events);
+            waiting |= self.recall_changed();
             waiting |= self.report_offloads();
             waiting |= self.perform(tasks);
             waiting |= !self.drains.is_empty() || self.outboxes.is_behind();
@@ -196,8 +197,10 @@ impl Core {
     /// Goes over to the interfaces of another configuration, or stays where it is. No packet may be
     /// decided until [`Self::go_over`] or [`Self::go_back`].
     pub(crate) fn prepare(&mut self, after: &RouterPorts, before: &RouterPorts) -> Result<(), String> {
-        // What may not be forwarded any more must not be.
-        self.recall_offloads();
+        // What stays in the kernel until all sessions are decided about must mean there what it meant.
+        if !self.ports.keeps_offloads(&after.specs) {
+            self.recall_offloads();
+        }
         if !after.has_interfaces_of(before) {
             // It would name packets by the wrong interfaces.
             self.ports.set_capture(None);
@@ -215,7 +218,11 @@ impl Core {
     /// Goes over to another configuration.
     pub(crate) fn go_over(&mut self, snapshot: Arc<Snapshot>, keyring: Keyring) -> Applied {
         let now = self.clock.now();
-        let applied = self.engine.apply(now, snapshot, keyring, &mut self.batch);
+        let mut transition = self.engine.begin_transition(snapshot, keyring);
+        while self.engine.review_some(now, &mut transition, &mut self.batch) {
+            self.flush();
+        }
+        let applied = self.engine.complete(now, transition);
         self.flush();
         self.read_mtus();
         self.examine_interfaces();

@@ -77,7 +77,7 @@ pub use nat::NatUsage;
 pub use offload::OffloadOrder;
 pub use path::WaypointUsage;
 pub use record::SessionRecord;
-pub use reload::Applied;
+pub use reload::{Applied, Transition};
 pub use session::{Side, Uuid};
 pub use shard::{Audience, Flow, Notice, Placement, Shard, Shared};
 pub use tcp::TcpPhase;

@@ -70,6 +70,8 @@ struct Entry {
     id: OffloadId,
     interfaces: [InterfaceId; 2],
     paths: [Option<PathId>; 2],
+    /// The longest packets that it forwards of each flow, in bytes.
+    mtus: [u16; 2],
     /// Packets and bytes of each flow that the session counts already.
     counted: [(u64, u64); 2],
 }
@@ -92,6 +94,8 @@ pub(crate) struct Offloads {
     indices: HashMap<OffloadId, Index>,
     /// In the order of the orders.
     ending: VecDeque<Ending>,
+    /// Sessions that are to be taken back because what the kernel was told of them is not so any more.
+    leaving: Vec<Index>,
     /// Until when, and why.
     resting: HashMap<Index, (Time, OffloadRefusal)>,
 }
@@ -120,13 +124,23 @@ impl Engine {
         self.offloads.entries.len()
     }
 
-    /// Takes back up to `most` sessions, as before another configuration; says whether there were any.
+    /// Takes back up to `most` sessions, as before interfaces become others; says whether there were any.
     pub fn recall_some(&mut self, most: usize) -> bool {
         let indices: Vec<Index> = self.offloads.entries.keys().take(most).copied().collect();
         for index in &indices {
             self.recall(*index, why::CHANGED);
         }
         !indices.is_empty()
+    }
+
+    /// Takes back up to `most` of those sessions for which the kernel would do something else now; says whether
+    /// there are more. It is to be asked again until there are none, with packets in between.
+    pub fn recall_changed(&mut self, most: usize) -> bool {
+        let kept = self.offloads.leaving.len().saturating_sub(most);
+        for index in self.offloads.leaving.split_off(kept) {
+            self.recall(index, why::CHANGED);
+        }
+        kept > 0
     }
 
     /// The kernel did not take a session.
@@ -228,7 +242,8 @@ impl Engine {
         let entry = Entry {
             id: OffloadId(self.offloads.next),
             interfaces: flows.map(|flow| flow.egress.interface),
-            paths: Side::BOTH.map(|side| session.leg(side).hop.map(|hop| hop.path)),
+            paths: paths_of(session),
+            mtus: flows.map(|flow| flow.mtu),
             counted: [(0, 0); 2],
         };
         self.offloads.next += 1;
@@ -353,18 +368,33 @@ impl Engine {
         }
     }
 
-    /// Takes sessions back that leave by an interface or on a path.
+    /// Takes sessions back that leave by an interface or on a path, soon: see [`Self::recall_changed`].
     pub(crate) fn recall_on(&mut self, interface: Option<InterfaceId>, path: Option<PathId>) {
         let concerned = |entry: &Entry| {
             interface.is_some_and(|interface| entry.interfaces.contains(&interface))
                 || path.is_some() && entry.paths.contains(&path)
         };
         let entries = self.offloads.entries.iter();
-        let indices: Vec<Index> =
-            entries.filter(|(_, entry)| concerned(entry)).map(|(&index, _)| index).collect();
-        for index in indices {
-            self.recall(index, why::CHANGED);
+        self.offloads.leaving.extend(entries.filter(|(_, entry)| concerned(entry)).map(|(&index, _)| index));
+    }
+
+    /// After another configuration: sessions stay in the kernel if it has nothing else to do for them than
+    /// before. Others are taken back soon.
+    pub(crate) fn keep_offloads(&mut self, now: Now) {
+        let mut entries = std::mem::take(&mut self.offloads.entries);
+        self.offloads.leaving.clear();
+        for (&index, entry) in &mut entries {
+            let Some(session) = self.table.get(index) else { continue };
+            entry.paths = paths_of(session);
+            let as_before = |flows: [OffloadFlow; 2]| {
+                flows.map(|flow| flow.egress.interface) == entry.interfaces
+                    && flows.map(|flow| flow.mtu) == entry.mtus
+            };
+            if !self.as_flows(now, session).is_some_and(as_before) {
+                self.offloads.leaving.push(index);
+            }
         }
+        self.offloads.entries = entries;
     }
 
     fn count_traffic(&mut self, packets: u64, bytes: u64) {
@@ -416,6 +446,10 @@ impl Engine {
         }
         silent
     }
+}
+
+fn paths_of(session: &Session) -> [Option<PathId>; 2] {
+    Side::BOTH.map(|side| session.leg(side).hop.map(|hop| hop.path))
 }
 
 /// What of a report is not counted yet, and is from now on.

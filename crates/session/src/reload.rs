@@ -1,13 +1,11 @@
-//! A new configuration: sessions it still allows go on untouched, the others end.
+//! A new configuration: sessions it still allows go on untouched, in the kernel as well; the others end.
 
 use std::sync::Arc;
 
 use fairway_crypto::{Keyring, KeyringEntry, KeyringError};
 use fairway_policy::{CandidateHop, Decision, Snapshot};
 use fairway_types::model::{Limits, RouterModel};
-use fairway_types::{
-    Batch, Counter, InterfaceId, Now, Outlet, PathId, PeerId, RouteId, ServiceId, Suite, TenantId,
-};
+use fairway_types::{Batch, Counter, InterfaceId, Now, PathId, PeerId, RouteId, ServiceId, Suite, TenantId};
 use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
@@ -16,6 +14,7 @@ use crate::limits::Renumbered;
 use crate::nat::is_translated;
 use crate::path::Path;
 use crate::session::{Session, Side};
+use crate::table::Index;
 
 /// What became of the sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +23,18 @@ pub struct Applied {
     pub kept: usize,
     /// Sessions that the new configuration no longer allows.
     pub removed: usize,
+}
+
+/// So many sessions end before their neighbours are told and the kernel lets go of them.
+const ENDED_AT_ONCE: usize = 1024;
+
+/// A change to another configuration that is under way. No packet may be decided until it is complete.
+pub struct Transition {
+    snapshot: Arc<Snapshot>,
+    renumbering: Renumbering,
+    /// The first place in the table that was not looked at yet.
+    next: Index,
+    applied: Applied,
 }
 
 /// Where elements of the old model are in the new one.
@@ -111,9 +122,9 @@ impl Engine {
 
     /// Goes over to another configuration.
     ///
-    /// `keyring` is what [`Self::next_keyring`] made. Neighbours of removed sessions are told. Where
-    /// several workers share the router, the first of them goes first, and `keyring` is the same for
-    /// all.
+    /// `keyring` is what [`Self::next_keyring`] made. Neighbours of removed sessions are told, as far as
+    /// `batch` has room. Where several workers share the router, the first of them goes first, and `keyring`
+    /// is the same for all.
     pub fn apply(
         &mut self,
         now: Now,
@@ -121,10 +132,51 @@ impl Engine {
         keyring: Keyring,
         batch: &mut Batch,
     ) -> Applied {
+        let mut transition = self.begin_transition(snapshot, keyring);
+        while self.review_some(now, &mut transition, batch) {}
+        self.complete(now, transition)
+    }
+
+    /// Begins what [`Self::apply`] does, in steps: this, then [`Self::review_some`] until there is no more,
+    /// then [`Self::complete`].
+    pub fn begin_transition(&mut self, snapshot: Arc<Snapshot>, keyring: Keyring) -> Transition {
         self.keyring = keyring;
-        let mut outlet = batch.outlet();
         let renumbering = Renumbering::between(self.snapshot.model(), snapshot.model());
-        let applied = self.retain_allowed(now, &snapshot, &renumbering, &mut outlet);
+        Transition { snapshot, renumbering, next: 0, applied: Applied::default() }
+    }
+
+    /// Decides again about sessions, until many have ended: their neighbours are told in `batch`, and what the
+    /// kernel is to do is to be carried out. Says whether there may be more.
+    pub fn review_some(&mut self, now: Now, transition: &mut Transition, batch: &mut Batch) -> bool {
+        let Transition { snapshot, renumbering, next, applied } = transition;
+        let (mut outlet, mut ended) = (batch.outlet(), 0);
+        while (*next as usize) < self.table.capacity() && ended < ENDED_AT_ONCE {
+            let index = *next;
+            *next += 1;
+            let Some(session) = self.table.get(index) else { continue };
+            let protection = self.vault.get(session.protection).map(|entry| (entry.suite, entry.adaptive));
+            let allowed = still_allowed(session, snapshot, renumbering)
+                .filter(|change| keeps_protection(session, protection, snapshot, change.service));
+            if let Some(change) = allowed {
+                if let Some(session) = self.table.get_mut(index) {
+                    change.apply(session);
+                }
+                applied.kept += 1;
+                continue;
+            }
+            for side in Side::BOTH {
+                self.send_delete(now, index, side, &mut outlet);
+            }
+            self.remove(now, index, Counter::SessionsDeleted);
+            ended += 1;
+        }
+        applied.removed += ended;
+        (*next as usize) < self.table.capacity()
+    }
+
+    /// Puts another configuration in force when all sessions have been decided about.
+    pub fn complete(&mut self, now: Now, transition: Transition) -> Applied {
+        let Transition { snapshot, renumbering, applied, .. } = transition;
         self.path_mtus.clear();
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
@@ -141,6 +193,7 @@ impl Engine {
             self.forget_fragments(now);
         }
         self.renumber_limits(now, &renumbering);
+        self.keep_offloads(now);
         self.publish_all_paths();
         self.counters.increment(Counter::Reloads);
         applied
@@ -159,35 +212,6 @@ impl Engine {
         let quotas = self.shard.quotas(&model.quotas);
         self.ledger.reconfigure(now.mono, &limits, &quotas, tenants, peers, interfaces);
         self.recount(now);
-    }
-
-    fn retain_allowed(
-        &mut self,
-        now: Now,
-        new: &Snapshot,
-        renumbering: &Renumbering,
-        outlet: &mut Outlet<'_>,
-    ) -> Applied {
-        let mut applied = Applied::default();
-        for index in 0..self.table.capacity() as u32 {
-            let Some(session) = self.table.get(index) else { continue };
-            let protection = self.vault.get(session.protection).map(|entry| (entry.suite, entry.adaptive));
-            let allowed = still_allowed(session, new, renumbering)
-                .filter(|change| keeps_protection(session, protection, new, change.service));
-            if let Some(change) = allowed {
-                if let Some(session) = self.table.get_mut(index) {
-                    change.apply(session);
-                }
-                applied.kept += 1;
-                continue;
-            }
-            for side in Side::BOTH {
-                self.send_delete(now, index, side, outlet);
-            }
-            self.remove(now, index, Counter::SessionsDeleted);
-            applied.removed += 1;
-        }
-        applied
     }
 
     fn renumber_paths(&mut self, new: &Snapshot, renumbering: &Renumbering) {

@@ -5,11 +5,15 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_session::{Engine, OffloadOrder};
+use fairway_policy::Snapshot;
+use fairway_session::{Applied, Engine, OffloadOrder};
+use fairway_types::model::RouterModel;
 use fairway_types::{
-    Batch, Counter, FlowReport, Look, OffloadFlow, OffloadId, OffloadReport, Suite, TcpReport, Time,
+    Batch, Counter, FlowReport, InterfaceId, Look, OffloadFlow, OffloadId, OffloadReport, Suite, TcpReport,
+    Time,
 };
 use fairway_wire::protocol::{TCP, UDP};
 
@@ -297,6 +301,7 @@ fn a_silent_neighbour_is_told_again() {
 fn links_and_policies_that_change_take_sessions_back() {
     let mut given = given(UDP);
     given.pair.ingress.set_mtu(WAN, 1400);
+    assert!(!given.pair.ingress.recall_changed(10));
     assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(given.id)]);
     let now = given.pair.now;
     given.pair.ingress.offload_ended(now, given.id, None);
@@ -311,6 +316,91 @@ fn links_and_policies_that_change_take_sessions_back() {
     assert!(!given.pair.ingress.recall_some(10));
     assert_eq!(orders(&mut given.pair.ingress), [OffloadOrder::End(id)]);
     assert!(!given.is_in_kernel());
+}
+
+/// Goes over to another configuration, and gives what the kernel is to do.
+fn reload(pair: &mut Pair, change: impl FnOnce(&mut RouterModel)) -> (Applied, Vec<OffloadOrder>) {
+    let mut model = support::model(10, true, None, 0);
+    change(&mut model);
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
+    let mut batch = Batch::new(64, 64, 2048);
+    let applied = pair.ingress.apply(pair.now, snapshot, keyring, &mut batch);
+    while pair.ingress.recall_changed(1) {}
+    (applied, orders(&mut pair.ingress))
+}
+
+#[test]
+fn a_configuration_that_still_allows_a_session_leaves_it_in_the_kernel() {
+    let mut given = given(UDP);
+    let (applied, ordered) = reload(&mut given.pair, |model| model.services[0].name = "renamed".into());
+    assert_eq!((applied.kept, ordered), (1, vec![]));
+    assert!(given.is_in_kernel());
+    // What it does there is counted as before.
+    let now = given.pair.now;
+    given.pair.ingress.offload_report(now, given.id, &report(1000, 900, now.mono));
+    let (views, _) = given.pair.ingress.sessions(now, &Default::default(), 0, 10);
+    assert_eq!(views[0].legs.each_ref().map(|leg| leg.packets), [42 + 1000, 2 + 900]);
+}
+
+#[test]
+fn a_configuration_that_has_the_kernel_do_something_else_takes_sessions_back() {
+    let shorter = |model: &mut RouterModel| model.interfaces[1].mtu = Some(1400);
+    let other_ids = |model: &mut RouterModel| {
+        model.interfaces.swap(0, 1);
+        let swap = |id: &mut InterfaceId| *id = InterfaceId(1 - id.0);
+        model.memberships.iter_mut().for_each(|member| swap(&mut member.interface));
+        model.paths.iter_mut().for_each(|path| swap(&mut path.interface));
+    };
+    for change in [&shorter as &dyn Fn(&mut RouterModel), &other_ids] {
+        let mut given = given(UDP);
+        let (applied, ordered) = reload(&mut given.pair, change);
+        assert_eq!((applied.kept, ordered), (1, vec![OffloadOrder::End(given.id)]));
+        assert!(!given.is_in_kernel());
+    }
+}
+
+#[test]
+fn a_configuration_that_forbids_a_session_ends_it_in_the_kernel() {
+    let mut given = given(UDP);
+    given.pair.ingress.record_sessions(true);
+    let (applied, ordered) = reload(&mut given.pair, |model| model.services[0].access.clear());
+    assert_eq!((applied.removed, ordered), (1, vec![OffloadOrder::End(given.id)]));
+    let now = given.pair.now;
+    given.pair.ingress.offload_ended(now, given.id, Some(&report(1000, 900, now.mono)));
+    let record = given.pair.ingress.poll_record().unwrap();
+    assert_eq!(record.session.legs.each_ref().map(|leg| leg.packets), [42 + 1000, 2 + 900]);
+}
+
+#[test]
+fn many_sessions_that_a_configuration_forbids_end_some_at_a_time() {
+    const SESSIONS: u32 = 3000;
+    let mut pair = Pair::new(SESSIONS, true);
+    let templates: Vec<_> = (0..SESSIONS).map(|flow| Template::of_flow(flow, UDP, &PAYLOAD)).collect();
+    pair.establish(&templates, &PAYLOAD);
+    let mut model = support::model(SESSIONS, true, None, 0);
+    model.services[0].access.clear();
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
+    let mut transition = pair.ingress.begin_transition(snapshot, keyring);
+    let mut told = 0;
+    loop {
+        let mut batch = Batch::new(0, 4096, 2048);
+        let more = pair.ingress.review_some(pair.now, &mut transition, &mut batch);
+        let mut messages = Vec::new();
+        batch.in_order(|slots| messages.extend(slots.iter().map(|slot| slot.packet.bytes().to_vec())));
+        assert!(messages.len() <= 1024, "{}", messages.len());
+        told += messages.len();
+        for chunk in messages.chunks(support::BATCH) {
+            support::fill(&mut pair.batch, WAN, chunk);
+            pair.egress.process(pair.now, &mut pair.batch);
+        }
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(pair.ingress.complete(pair.now, transition).removed, SESSIONS as usize);
+    assert_eq!((told, pair.egress.session_count()), (SESSIONS as usize, 0), "each neighbour was told");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fabric::{Fabric, SERVER, named};
-use crate::lab::{Lab, fairway, pass, poll};
+use crate::lab::{Background, Lab, fairway, pass, poll};
 use crate::programs::{download, downloader, hash, iperf, ssh_options, url};
 
 /// What forwards in the kernel.
@@ -81,7 +81,7 @@ pub fn count(lab: &Lab, router: &str, name: &str) -> u64 {
 }
 
 /// A download that takes some seconds, at work in the kernel of all routers.
-fn slow_download(lab: &Lab, to: &str) -> crate::lab::Background {
+fn slow_download(lab: &Lab, to: &str) -> Background {
     let command = downloader(to, "20m", "--limit-rate 3M --max-time 60");
     let download = lab.start("client", &["bash", "-c", &command]);
     let there = || lab.routers().iter().all(|router| !forwarded_by(lab, router, "80", "kernel").is_empty());
@@ -112,32 +112,42 @@ fn files_arrive_by_the_kernel_and_by_workers() {
     }
 }
 
+/// A stream of datagrams in the kernel of router branch, from the server to the client, who counts.
+fn datagrams(lab: &Lab, seconds: &str) -> Background {
+    let options = ["-J", "-c", SERVER[0], "-R", "-u", "-b", "40M", "-l", "500", "-t", seconds];
+    let load = lab.start("client", &[&["iperf3"], &options[..]].concat());
+    assert!(poll(10, || stream_in_kernel(lab, "branch")), "the stream is not in the kernel");
+    load
+}
+
+/// Whether [`datagrams`] are in the kernel of a router.
+fn stream_in_kernel(lab: &Lab, router: &str) -> bool {
+    forwarded_by(lab, router, "5201", "kernel").iter().any(|session| session["protocol"] == "udp")
+}
+
+/// Waits until [`datagrams`] are over: none was lost or overtaken, but where iperf3 was too slow.
+fn assert_all_came(load: Background, overflown: impl Fn() -> u64) {
+    let end = load.wait(30).ok().json()["end"].clone();
+    let stream = &end["streams"][0]["udp"];
+    assert_eq!(stream["out_of_order"], 0, "{stream}");
+    let overflown = overflown();
+    assert!(stream["lost_packets"].as_u64().unwrap() <= overflown, "{stream}, {overflown} overflown");
+}
+
 #[test]
 fn a_session_that_goes_to_and_fro_loses_and_turns_around_nothing() {
     for way in Way::all() {
         let Some(lab) = raise(2, way, "kernel-order") else { return };
         switch(&lab, "on");
         let (drops, overrun, overflown) = (lab.drops(), lab.overruns(), lab.socket_overflows());
-        // From the server to the client, who counts.
-        let options = ["-J", "-c", SERVER[0], "-R", "-u", "-b", "40M", "-l", "500", "-t", "8"];
-        let load = lab.start("client", &[&["iperf3"], &options[..]].concat());
-        let udp = || {
-            let mut sessions = forwarded_by(&lab, "branch", "5201", "kernel");
-            sessions.retain(|session| session["protocol"] == "udp");
-            !sessions.is_empty()
-        };
-        assert!(poll(10, udp), "the stream is not in the kernel");
+        let load = datagrams(&lab, "8");
         for round in 0..12 {
             switch(&lab, if round % 2 == 0 { "off" } else { "on" });
             pass(Duration::from_millis(250));
         }
-        assert!(poll(10, udp), "the stream is not in the kernel again");
-        let end = load.wait(30).ok().json()["end"].clone();
-        let stream = &end["streams"][0]["udp"];
-        let overflown = lab.socket_overflows() - overflown;
+        assert!(poll(10, || stream_in_kernel(&lab, "branch")), "the stream is not in the kernel again");
+        assert_all_came(load, || lab.socket_overflows() - overflown);
         assert_eq!(lab.overruns() - overrun, 0, "packets lost in front of the routers");
-        assert_eq!(stream["out_of_order"], 0, "{stream}");
-        assert!(stream["lost_packets"].as_u64().unwrap() <= overflown, "{stream}, {overflown} overflown");
         lab.assert_moved(&drops, &[]);
         assert!(count(&lab, "branch", "packets-offloaded") > 20_000);
     }
@@ -186,6 +196,39 @@ fn access_that_is_withdrawn_ends_sessions_in_the_kernel_at_once() {
         pass(Duration::from_secs(1));
         assert_eq!(count(&lab, "branch", "packets-offloaded"), offloaded);
         assert!(download.runs(), "it waits for what does not come any more");
+    }
+}
+
+#[test]
+fn a_reload_leaves_what_it_allows_in_the_kernel() {
+    for way in Way::all() {
+        let Some(lab) = raise(2, way, "kernel-reload") else { return };
+        switch(&lab, "on");
+        let (drops, overrun, overflown) = (lab.drops(), lab.overruns(), lab.socket_overflows());
+        let load = datagrams(&lab, "8");
+        for number in 0..5 {
+            lab.configure(|authority| authority["description"] = format!("version {number}").into());
+            for router in lab.routers() {
+                let seen = |name: &str| count(&lab, &router, name);
+                let before = ["sessions-offloaded", "packets-offloaded"].map(seen);
+                lab.reload(&router).ok();
+                assert!(stream_in_kernel(&lab, &router), "{router}");
+                assert!(poll(5, || seen("packets-offloaded") > before[1]), "{router}");
+                assert_eq!((seen("sessions-offloaded"), seen("offloads-changed")), (before[0], 0));
+            }
+        }
+        // Another MTU is something else for the kernel to do.
+        lab.configure(|authority| {
+            let router = named(&mut authority["router"], "branch");
+            let lan = named(&mut router["node"][0]["device-interface"], "lan");
+            lan["network-interface"][0]["mtu"] = 1400.into();
+        });
+        lab.reload("branch").ok();
+        assert!(poll(5, || count(&lab, "branch", "offloads-changed") > 0));
+        assert!(poll(5, || stream_in_kernel(&lab, "branch")), "the stream is not in the kernel again");
+        assert_all_came(load, || lab.socket_overflows() - overflown);
+        assert_eq!(lab.overruns() - overrun, 0, "packets lost in front of the routers");
+        lab.assert_moved(&drops, &[]);
     }
 }
 

@@ -196,6 +196,15 @@ impl Port {
         }
     }
 
+    /// Goes on where `before` was at the same device.
+    pub(super) fn take_device_of(&mut self, before: &mut Self) {
+        self.endpoint = before.endpoint.take();
+        self.intake = std::mem::take(&mut before.intake);
+        self.rounds = std::mem::take(&mut before.rounds);
+        (self.ready, self.beside) = (before.ready, before.beside);
+        self.takes_frames = before.takes_frames;
+    }
+
     /// Whether `other` means the same device.
     pub(super) fn same_device(&self, other: &PortSpec) -> bool {
         (self.spec.kind, self.spec.vlan) == (other.kind, other.vlan) && self.spec.device == other.device

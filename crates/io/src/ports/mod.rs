@@ -228,7 +228,9 @@ impl Ports {
     }
 
     /// Moves to another set of interfaces and peers. Interfaces that stay keep their sockets and lose
-    /// nothing; an id keeps its statistics.
+    /// nothing; an id keeps its statistics. What the kernel forwards stays there if it may, see
+    /// [`Self::keeps_offloads`]; whether next hops are as they were is found out in the next
+    /// [`Self::handle_events`].
     ///
     /// With several workers, worker 0 goes first: it makes what all share. When it has succeeded, the
     /// others succeed with the same arguments, in any order: a device that one of them can't attach to
@@ -392,7 +394,7 @@ impl Ports {
     /// When [`Self::handle_events`] must be called next, even if nothing is reported.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.shared.links.has_news(self.worker) || !self.losing.is_empty() {
+        if self.shared.links.has_news(self.worker) || !self.losing.is_empty() || !self.changes.is_empty() {
             return Some(Time::ZERO);
         }
         let neighbours = self.neighbours.poll_timeout().unwrap_or(self.next_housekeeping);

@@ -12,7 +12,7 @@ use super::xdp::Xdp;
 use crate::neighbours::Resolution;
 use crate::netlink::{self, Change};
 use crate::offload::{Route, Way};
-use crate::spec::PortKind;
+use crate::spec::{PortKind, PortSpec};
 
 /// So many sessions are taken back before packets are looked at again.
 const LOST_AT_ONCE: usize = 1024;
@@ -92,6 +92,18 @@ impl Ports {
     /// A capture has to see every packet.
     pub(super) fn pause_for_all(&mut self) {
         self.flows.pause(self.offload_paused || self.tap.is_set());
+    }
+
+    /// Whether sessions stay in the kernel when [`Self::apply`] is called with these specifications: each
+    /// interface that any of them uses is there, at the same device.
+    #[must_use]
+    pub fn keeps_offloads(&self, specs: &[PortSpec]) -> bool {
+        let stays = |id: InterfaceId| {
+            let port = self.ports.iter().find(|port| port.spec.id == id);
+            let spec = specs.iter().find(|spec| spec.id == id);
+            port.zip(spec).is_some_and(|(port, spec)| port.same_device(spec))
+        };
+        self.flows.ways().iter().all(|(_, way)| stays(way.interface) && stays(way.egress.interface))
     }
 
     /// A session that the kernel does not forward any more, because a device or a next hop is not what

@@ -14,7 +14,7 @@ use super::{NEXT_TOKEN, Ports};
 use crate::classifier::{Frames, Tables};
 use crate::ephemeral::{EphemeralPorts, warn_of_bound_sockets};
 use crate::error::{Context, OpenError};
-use crate::netlink::Place;
+use crate::netlink::{Change, Place};
 use crate::spec::{PortKind, PortSpec};
 use crate::sys::tun::Device;
 
@@ -36,7 +36,9 @@ impl Ports {
                 return Err(error);
             }
         };
-        self.lose_all_offloads(fairway_types::Time::ZERO);
+        if !self.keeps_offloads(specs) {
+            self.lose_all_offloads(fairway_types::Time::ZERO);
+        }
         let ranges_before = waypoint_ranges(own.iter());
         let mut old = std::mem::take(&mut self.ports);
         for spec in specs {
@@ -55,6 +57,8 @@ impl Ports {
         self.keep_ephemeral_ports_out(&ranges_before);
         self.read_for_change()?;
         self.refresh_ports();
+        // Next hops of what the kernel forwards may be others: that is looked at next.
+        self.changes.push(Change::Everything);
         Ok(())
     }
 
@@ -96,13 +100,12 @@ impl Ports {
         Ok(opened)
     }
 
-    /// The port for `spec`, with what can be kept of the old ones: the endpoint of the same device,
-    /// the statistics of the same name.
+    /// The port for `spec`, with what can be kept of the old ones: what is at the same device, the
+    /// statistics of the same name.
     fn take_over(&mut self, spec: &PortSpec, old: &mut [Port], opened: Option<Endpoint>) -> Port {
         let mut port = Port::new(spec.clone());
         if let Some(before) = old.iter_mut().find(|port| port.same_device(spec)) {
-            port.endpoint = before.endpoint.take();
-            (port.ready, port.beside) = (before.ready, before.beside);
+            port.take_device_of(before);
             match port.endpoint.as_ref() {
                 Some(&Endpoint { index, link: Link::Tagged(..), .. }) => {
                     self.watch.state_mut().set_own_addresses(index, &spec.addresses);

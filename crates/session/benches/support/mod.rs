@@ -220,7 +220,8 @@ fn name(router: u8) -> String {
     format!("router-{router}")
 }
 
-fn model(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8) -> RouterModel {
+/// What [`snapshot`] is made of.
+pub fn model(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8) -> RouterModel {
     let far = router == 1;
     let waypoints = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
     let (local, remote) = (waypoints[usize::from(router)], waypoints[usize::from(1 - router)]);

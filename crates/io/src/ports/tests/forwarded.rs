@@ -274,3 +274,39 @@ fn a_flow_that_goes_to_and_fro_loses_and_turns_around_nothing() {
         assert!(carried.iter().all(|&carried| carried > 1000), "{io:?}: {carried:?}");
     }
 }
+
+#[test]
+fn another_configuration_with_the_same_interfaces_leaves_sessions_in_the_kernel() {
+    for io in [IoChoice::Packet, IoChoice::Xdp] {
+        let Some(bench) = Bench::raise() else { return };
+        let forwarder = forwarder(&bench, [io; 2]);
+        assert_eq!(offload(&forwarder), Ok(()));
+        let b = bench.inside("b", || UdpSocket::bind(forth().destination).unwrap());
+        let a = bench.inside("a", || UdpSocket::bind(forth().source).unwrap());
+        b.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let one_more = || {
+            a.send_to(&[0; 100], forth().destination).unwrap();
+            assert_eq!(b.recv(&mut [0; 200]).unwrap(), 100);
+        };
+        forwarder.wait_for("the kernel's", |ports| !ports.has_pending_offloads());
+        let apply = |specs: Vec<PortSpec>| {
+            forwarder.ask(move |ports, _, _| ports.apply(&specs, &[]).unwrap());
+            // What has changed is found out in the next round.
+            forwarder.wait_for("looked at", |_| true);
+            forwarder.wait_for("looked at", |_| true);
+            forwarder.ask(|ports, _, _| ports.offloaded())
+        };
+        for round in 1..=5 {
+            let mut specs = specs([io; 2]);
+            if round % 2 == 0 {
+                specs.push(PortSpec::ethernet(InterfaceId(30), "spare", "spare"));
+            }
+            assert_eq!(apply(specs), 1, "{round}");
+            one_more();
+        }
+        // The two change places.
+        let mut others = specs([io; 2]);
+        (others[0].id, others[1].id) = (RIGHT, LEFT);
+        assert_eq!(apply(others), 0);
+    }
+}

@@ -38,6 +38,21 @@ impl Reports {
     pub(crate) fn due(&self) -> Option<Time> {
         self.new.front().map(|&(due, _)| due)
     }
+
+    /// How many of the round are to be reported now.
+    fn turn(&mut self, now: Time) -> usize {
+        if self.waiting == 0 {
+            if self.round.is_empty() || now < self.next {
+                return 0;
+            }
+            self.waiting = self.round.len();
+            let intervals = self.waiting.div_ceil(IN_AN_INTERVAL);
+            self.next = now + INTERVAL * u32::try_from(intervals).unwrap_or(u32::MAX);
+        }
+        let some = self.waiting.min(REPORTS);
+        self.waiting -= some;
+        some
+    }
 }
 
 impl Core {
@@ -100,17 +115,7 @@ impl Core {
             }
         }
         self.carry_out_offloads();
-        let Reports { round, waiting, next, .. } = &mut self.reports;
-        if *waiting == 0 {
-            if round.is_empty() || now < *next {
-                return false;
-            }
-            *waiting = round.len();
-            let intervals = waiting.div_ceil(IN_AN_INTERVAL);
-            *next = now + INTERVAL * u32::try_from(intervals).unwrap_or(u32::MAX);
-        }
-        let some = self.reports.waiting.min(REPORTS);
-        self.reports.waiting -= some;
+        let some = self.reports.turn(now);
         for _ in 0..some {
             if let Some(id) = self.reports.round.pop_front() {
                 self.report_in_turn(id);
@@ -147,5 +152,41 @@ impl Core {
             self.engine.offload_report(now, id, report);
         }
         report.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many reports there are in each of some seconds, when so many sessions are in the kernel.
+    fn in_each_second(sessions: u64, seconds: u64) -> Vec<u64> {
+        let round = (0..sessions).map(OffloadId).collect();
+        let mut reports = Reports { round, ..Reports::default() };
+        let millis =
+            |second: u64| (0..1000).map(move |milli| Time(second * 1_000_000_000 + milli * 1_000_000));
+        let mut second = |number| {
+            // A busy worker comes by more often than that.
+            millis(number)
+                .map(|now| reports.turn(now))
+                .inspect(|some| assert!(*some <= REPORTS))
+                .sum::<usize>() as u64
+        };
+        (1..=seconds).map(&mut second).collect()
+    }
+
+    #[test]
+    fn each_session_is_reported_once_a_second_while_they_are_few_enough() {
+        for few in [0, 1, 64, 65, 16_384] {
+            assert_eq!(in_each_second(few, 3), [few; 3]);
+        }
+    }
+
+    #[test]
+    fn of_many_each_is_reported_once_in_as_many_seconds_as_that_takes() {
+        let many = in_each_second(40_000, 9);
+        for round in many.chunks(3) {
+            assert_eq!(round.iter().sum::<u64>(), 40_000, "{many:?}");
+        }
     }
 }

@@ -235,9 +235,9 @@ impl Engine {
 
     fn give(&mut self, now: Now, index: Index) {
         let rests = self.offloads.resting.get(&index).is_some_and(|&(until, _)| now.mono < until);
-        let Some(session) = self.table.get(index).filter(|session| !rests && !session.in_kernel) else {
-            return;
-        };
+        // Packets that are held would be overtaken.
+        let may_go = |session: &&Session| !rests && !session.in_kernel && self.holds.is_empty();
+        let Some(session) = self.table.get(index).filter(may_go) else { return };
         let Some(flows) = self.as_flows(now, session) else { return };
         let entry = Entry {
             id: OffloadId(self.offloads.next),
@@ -282,7 +282,7 @@ impl Engine {
             })
         });
         let plain = native && open && passes && first.key.ipv6 == second.key.ipv6;
-        if !plain || !self.holds.is_empty() {
+        if !plain {
             return None;
         }
         Some(Side::BOTH.map(|side| {

@@ -171,6 +171,16 @@ impl Flows {
         }
     }
 
+    /// From now on packets of a flow have other link addresses. A packet in this very moment may have half of
+    /// them.
+    pub(crate) fn lead(&mut self, id: OffloadId, which: usize, way: &Way) {
+        let Self { kernel: Some(kernel), sessions, ways, .. } = self else { return };
+        let Some(flow) = sessions.get_mut(&id).and_then(|flows| flows.get_mut(which)) else { return };
+        let before = std::mem::replace(&mut flow.way, ways.enter(way));
+        ways.leave(before);
+        put(kernel, flow.slot, slot::LINK, &link_of(way));
+    }
+
     /// The kernel forwards a session no longer. Says what it has forwarded.
     pub(crate) fn end(&mut self, id: OffloadId, now: Time) -> Option<OffloadReport> {
         let flows = self.sessions.remove(&id)?;
@@ -348,6 +358,17 @@ fn raw(change: Delta) -> u32 {
     u32::from(u16::from_ne_bytes((!change.apply(0xffff)).to_be_bytes()))
 }
 
+fn link_of(way: &Way) -> Vec<u8> {
+    [way.link.0, way.link.1].concat()
+}
+
+/// Writes whole words of a slot.
+fn put(kernel: &Kernel, at: u32, offset: usize, bytes: &[u8]) {
+    for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
+        kernel.slots.word(at, offset + number * 4).store(u32::from_ne_bytes(*chunk), Relaxed);
+    }
+}
+
 /// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's, unless the flow is
 /// fresh.
 fn write(kernel: &Kernel, at: u32, Route { flow, way }: &Route, (worker, other): (u32, u32)) {
@@ -380,12 +401,8 @@ fn write(kernel: &Kernel, at: u32, Route { flow, way }: &Route, (worker, other):
     word(slot::MTU, u32::from(mtu));
     kernel.slots.half(at, slot::WORKER).store(worker as u16, Relaxed);
     word(slot::OTHER, other);
-    let put = |offset: usize, bytes: &[u8]| {
-        for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
-            word(offset + number * 4, u32::from_ne_bytes(*chunk));
-        }
-    };
-    put(slot::LINK, &[way.link.0, way.link.1].concat());
+    let put = |offset: usize, bytes: &[u8]| put(kernel, at, offset, bytes);
+    put(slot::LINK, &link_of(&way));
     put(slot::PORTS, &[leaves.source.port().to_be_bytes(), leaves.destination.port().to_be_bytes()].concat());
     for (number, end) in [leaves.source, leaves.destination].iter().enumerate() {
         match end.ip() {

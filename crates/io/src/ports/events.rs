@@ -70,7 +70,7 @@ impl Ports {
         self.neighbours.handle_timeout(self.watch.state(), now, &mut released);
         self.release(now, released);
         self.keep_own_links();
-        self.lose_some(now);
+        self.follow_some(now);
         if now < self.next_housekeeping {
             return;
         }

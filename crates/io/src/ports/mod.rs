@@ -97,8 +97,8 @@ pub struct Ports {
     flows: Flows,
     offload_paused: bool,
     offload_ended: VecDeque<(OffloadId, OffloadReport)>,
-    /// Sessions that are to be taken back from the kernel.
-    losing: Vec<OffloadId>,
+    /// Sessions in the kernel whose way may be another one now.
+    following: Vec<OffloadId>,
 }
 
 /// How /dev/net/tun is opened.
@@ -182,7 +182,7 @@ impl Ports {
             flows: Flows::new(shared.classifier.offload(), worker, shared.workers()),
             offload_paused: false,
             offload_ended: VecDeque::new(),
-            losing: Vec::new(),
+            following: Vec::new(),
             shared,
             watch,
             neighbours: Neighbours::default(),
@@ -394,7 +394,7 @@ impl Ports {
     /// When [`Self::handle_events`] must be called next, even if nothing is reported.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.shared.links.has_news(self.worker) || !self.losing.is_empty() || !self.changes.is_empty() {
+        if self.shared.links.has_news(self.worker) || !self.following.is_empty() || !self.changes.is_empty() {
             return Some(Time::ZERO);
         }
         let neighbours = self.neighbours.poll_timeout().unwrap_or(self.next_housekeeping);

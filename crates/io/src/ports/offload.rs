@@ -14,8 +14,8 @@ use crate::netlink::{self, Change};
 use crate::offload::{Route, Way};
 use crate::spec::{PortKind, PortSpec};
 
-/// So many sessions are taken back before packets are looked at again.
-const LOST_AT_ONCE: usize = 1024;
+/// So many sessions follow a change before packets are looked at again.
+const FOLLOWING_AT_ONCE: usize = 1024;
 
 impl Ports {
     /// So many sessions in the kernel can be asked what they carried while packets wait. Of more of them,
@@ -63,15 +63,18 @@ impl Ports {
         self.flows.has_pending()
     }
 
-    /// What the kernel has forwarded of a session; `None` if it does not forward it. It does no longer if the
-    /// session carried something and would go another way now; next hops of those that did are kept alive.
-    /// So it is to be asked for each session now and then.
+    /// The ways of a session in the kernel.
+    #[cfg(test)]
+    pub(crate) fn offload_ways(&self, id: OffloadId) -> Option<[Way; 2]> {
+        self.flows.ways_of(id)
+    }
+
+    /// What the kernel has forwarded of a session; `None` if it does not forward it. If it was anything, the
+    /// way is held against what it would be now, and next hops are kept alive. So it is to be asked for each
+    /// session now and then.
     pub fn offload_report(&mut self, now: Time, id: OffloadId) -> Option<OffloadReport> {
-        if self.account(id)
-            && let Some(ways) = self.flows.ways_of(id)
-            && !ways.iter().all(|way| self.is_as_it_was(now, way))
-        {
-            self.lose_offload(now, id);
+        if self.account(id) {
+            self.follow(now, id);
         }
         self.flows.report(id, now)
     }
@@ -161,8 +164,8 @@ impl Ports {
         }
     }
 
-    /// Takes back what the kernel would forward by devices or next hops that are others now: soon, and some
-    /// at a time, see [`Self::lose_some`].
+    /// Brings what the kernel forwards by devices or next hops that are others now to those: soon, and some at
+    /// a time, see [`Self::follow_some`].
     pub(super) fn follow_offloads(&mut self, now: Time, changes: &[Change]) {
         if self.flows.len() == 0 || changes.is_empty() {
             return;
@@ -176,26 +179,37 @@ impl Ports {
         let ways = self.flows.ways().into_iter();
         let mut others = HashSet::new();
         for (id, way) in ways.filter(|(_, way)| changes.iter().any(|change| concerned(way, change))) {
-            if !self.is_as_it_was(now, &way) {
+            if self.way(now, way.interface, way.egress).as_ref() != Ok(&way) {
                 others.insert(id);
             }
         }
         if !others.is_empty() {
-            self.losing.extend(self.flows.ids_by(&others));
-            self.lose_some(now);
+            self.following.extend(self.flows.ids_by(&others));
+            self.follow_some(now);
         }
     }
 
-    /// Takes some of those back that are to be. Packets wait no longer than these take.
-    pub(super) fn lose_some(&mut self, now: Time) {
-        for _ in 0..LOST_AT_ONCE {
-            let Some(id) = self.losing.pop() else { break };
-            self.lose_offload(now, id);
+    /// Lets some of those follow that are to. Packets wait no longer than these take.
+    pub(super) fn follow_some(&mut self, now: Time) {
+        for _ in 0..FOLLOWING_AT_ONCE {
+            let Some(id) = self.following.pop() else { break };
+            self.follow(now, id);
         }
     }
 
-    fn is_as_it_was(&mut self, now: Time, way: &Way) -> bool {
-        self.way(now, way.interface, way.egress).as_ref() == Ok(way)
+    /// Brings a session to the ways that it would take now. Other link addresses the kernel just learns of; where
+    /// anything else is another, the session is taken back.
+    fn follow(&mut self, now: Time, id: OffloadId) {
+        let Some(ways) = self.flows.ways_of(id) else { return };
+        for (which, was) in ways.iter().enumerate() {
+            match self.way(now, was.interface, was.egress) {
+                Ok(way) if way == *was => {}
+                Ok(way) if (way.arrival, way.device) == (was.arrival, was.device) => {
+                    self.flows.lead(id, which, &way);
+                }
+                Ok(_) | Err(_) => return self.lose_offload(now, id),
+            }
+        }
     }
 
     fn lose_offload(&mut self, now: Time, id: OffloadId) {
@@ -206,7 +220,7 @@ impl Ports {
 
     /// Takes back everything.
     pub(super) fn lose_all_offloads(&mut self, now: Time) {
-        self.losing.clear();
+        self.following.clear();
         for id in self.flows.ids() {
             self.lose_offload(now, id);
         }

@@ -122,10 +122,10 @@ fn a_device_that_takes_no_frames_is_no_way_out_and_is_noticed() {
 }
 
 #[test]
-fn a_next_hop_that_is_another_one_ends_what_leaves_by_it_and_nothing_else() {
+fn what_leaves_by_a_next_hop_that_is_another_one_follows_it() {
     let Some(bench) = Bench::raise() else { return };
     let forwarder = forwarder(&bench, [IoChoice::Packet; 2]);
-    // More than are taken back at once.
+    // More than follow at once.
     const BY_IT: u16 = 2500;
     const OTHERS: u16 = 10;
     let moves = |link: &str| {
@@ -148,7 +148,32 @@ fn a_next_hop_that_is_another_one_ends_what_leaves_by_it_and_nothing_else() {
     moves("02:00:00:00:00:02");
     forwarder.wait_for("heard", |_| true);
     assert_eq!(forwarder.ask(|ports, _, _| ports.offloaded()), usize::from(BY_IT + OTHERS));
+    let all_by = |link: [u8; 6]| {
+        forwarder.wait_for("all follow", move |ports| {
+            let by = |id: u64| ports.offload_ways(OffloadId(id)).unwrap()[0].link.0;
+            (0..u64::from(BY_IT)).all(|id| by(id) == link) && by(BY_IT.into()) == [2, 0, 0, 0, 0, 3]
+        });
+    };
     moves("02:00:00:00:00:22");
+    all_by([2, 0, 0, 0, 0, 0x22]);
+    // Packets arrive where they should.
+    let at_b = bench.output("b", "cat /sys/class/net/eth0/address");
+    moves(at_b.trim());
+    let b = bench.inside("b", || UdpSocket::bind("10.77.2.2:9000").unwrap());
+    let a = bench.inside("a", || UdpSocket::bind("10.77.1.2:10007").unwrap());
+    b.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    forwarder.wait_for("followed", |ports| !ports.has_pending_offloads());
+    let is_last = at_b.trim().rsplit(':').next().map(|last| u8::from_str_radix(last, 16).unwrap());
+    forwarder.wait_for("followed", move |ports| {
+        ports.offload_ways(OffloadId(7)).unwrap()[0].link.0.last().copied() == is_last
+    });
+    a.send_to(&[0; 100], "10.77.2.2:9000").unwrap();
+    assert_eq!(b.recv(&mut [0; 200]).unwrap(), 100);
+    let carried = forwarder.ask(|ports, _, now| ports.offload_report(now.mono, OffloadId(7)).unwrap());
+    assert_eq!(carried[0].packets, 1);
+    // One that does not answer ends what leaves by it, and nothing else.
+    bench.output("b", "ip address del 10.77.2.2/24 dev eth0");
+    bench.output("r", "ip neigh del 10.77.2.2 dev right");
     forwarder.wait_for("taken back", |ports| ports.offloaded() == usize::from(OTHERS));
     let ended = forwarder.ask(|ports, _, _| {
         let ended = std::iter::from_fn(|| ports.poll_offload_ended()).map(|(id, _)| id.0);

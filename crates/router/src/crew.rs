@@ -54,8 +54,8 @@ impl Crew {
     }
 
     /// Makes a change in two steps. Each worker in turn, the leader first, does `prepare`, which may
-    /// fail, and then decides about no packet until all have: then each does `commit` in the same
-    /// order, or those that have prepared `revert`.
+    /// fail, and then decides about no packet until all have: then the leader does `commit` and after it
+    /// the others, all at once, or those that have prepared `revert`.
     pub(crate) fn change<T: Send + 'static>(
         &self,
         prepare: impl Fn(&mut Core) -> Result<(), String> + Clone + Send + 'static,
@@ -72,11 +72,10 @@ impl Crew {
                 }
             }
         }
-        let mut results = Vec::new();
-        for worker in prepared {
-            results.push(worker.commit()?);
-        }
-        Ok(results)
+        let mut prepared = prepared.into_iter();
+        let leader = prepared.next().map(|leader| leader.commit().answer()).transpose()?;
+        let others: Vec<_> = prepared.map(Prepared::commit).collect();
+        leader.map(Ok).into_iter().chain(others.into_iter().map(Committing::answer)).collect()
     }
 }
 
@@ -116,9 +115,18 @@ impl<T: Send + 'static> Prepared<T> {
         Ok(Self { go, result })
     }
 
-    fn commit(self) -> Result<T, String> {
+    fn commit(self) -> Committing<T> {
         // Its answer says whether it heard.
         let _ = self.go.send(());
-        self.result.recv_timeout(PATIENCE).map_err(|_| Unanswered::Stuck.to_string())
+        Committing(self.result)
+    }
+}
+
+/// A worker that makes the change.
+struct Committing<T>(Receiver<T>);
+
+impl<T> Committing<T> {
+    fn answer(self) -> Result<T, String> {
+        self.0.recv_timeout(PATIENCE).map_err(|_| Unanswered::Stuck.to_string())
     }
 }

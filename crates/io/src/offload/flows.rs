@@ -402,7 +402,7 @@ fn write(kernel: &Kernel, at: u32, Route { flow, way }: &Route, (worker, other):
     kernel.slots.half(at, slot::WORKER).store(worker as u16, Relaxed);
     word(slot::OTHER, other);
     let put = |offset: usize, bytes: &[u8]| put(kernel, at, offset, bytes);
-    put(slot::LINK, &link_of(&way));
+    put(slot::LINK, &link_of(way));
     put(slot::PORTS, &[leaves.source.port().to_be_bytes(), leaves.destination.port().to_be_bytes()].concat());
     for (number, end) in [leaves.source, leaves.destination].iter().enumerate() {
         match end.ip() {

@@ -221,6 +221,7 @@ impl Core {
         let mut transition = self.engine.begin_transition(snapshot, keyring);
         while self.engine.review_some(now, &mut transition, &mut self.batch) {
             self.flush();
+            self.ports.beat();
         }
         let applied = self.engine.complete(now, transition);
         self.flush();

@@ -15,8 +15,10 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairway_policy::Snapshot;
 use fairway_session::Engine;
 use fairway_types::model::{Quota, Quotas};
 use fairway_types::{Batch, Checksum, Gso, GsoKind, InterfaceId, Now, Suite};
@@ -483,11 +485,31 @@ fn refused(effort: &Effort, report: &mut Report) {
     }
 }
 
+/// How long it takes to end so many sessions because a new configuration forbids them, with their neighbours
+/// told, in milliseconds.
+fn forbid_all(sessions: u32, flows: &[Template]) -> f64 {
+    let mut pair = Pair::new(sessions, true);
+    pair.establish(flows, &[0x55; 64]);
+    let mut model = support::model(sessions, true, None, 0);
+    model.services.iter_mut().for_each(|service| service.access.clear());
+    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
+    let mut batch = Batch::new(0, 4096, 2048);
+    let start = Instant::now();
+    let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
+    let mut transition = pair.ingress.begin_transition(snapshot, keyring);
+    while pair.ingress.review_some(pair.now, &mut transition, &mut batch) {
+        batch.clear();
+    }
+    let applied = pair.ingress.complete(pair.now, transition);
+    assert_eq!(applied.removed, sessions as usize);
+    start.elapsed().as_secs_f64() * 1e3
+}
+
 /// What happens to all sessions at once: a new configuration, and their end.
 fn all_at_once(effort: &Effort, report: &mut Report) {
     const SESSIONS: u32 = 100_000;
     let flows = templates(0..SESSIONS, UDP, &[0x55; 64]);
-    let (mut reload, mut expire) = (Vec::new(), Vec::new());
+    let (mut reload, mut forbid, mut expire) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.rounds.min(11) {
         let mut pair = Pair::new(SESSIONS, true);
         pair.establish(&flows, &[0x55; 64]);
@@ -499,6 +521,7 @@ fn all_at_once(effort: &Effort, report: &mut Report) {
         let applied = ingress.apply(*now, snapshot, keyring, batch);
         reload.push(start.elapsed().as_secs_f64() * 1e3);
         assert_eq!(applied.kept, SESSIONS as usize);
+        forbid.push(forbid_all(SESSIONS, &flows));
         now.mono = now.mono + Duration::from_secs(200);
         let start = Instant::now();
         while ingress.session_count() > 0 {
@@ -508,6 +531,7 @@ fn all_at_once(effort: &Effort, report: &mut Report) {
         expire.push(start.elapsed().as_secs_f64() * 1e3);
     }
     report.add("a new configuration with 100,000 sessions", "ms", None, reload);
+    report.add("one that ends 100,000 sessions", "ms", None, forbid);
     report.add("expiry of 100,000 sessions", "ms", None, expire);
 }
 

@@ -219,8 +219,8 @@ impl Core {
     pub(crate) fn go_over(&mut self, snapshot: Arc<Snapshot>, keyring: Keyring) -> Applied {
         let now = self.clock.now();
         let mut transition = self.engine.begin_transition(snapshot, keyring);
-        while self.engine.review_some(now, &mut transition, &mut self.batch) {
-            self.flush();
+        while self.engine.review_some(now, &mut transition) {
+            self.carry_out_offloads();
             self.ports.beat();
         }
         let applied = self.engine.complete(now, transition);

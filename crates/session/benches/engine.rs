@@ -485,22 +485,16 @@ fn refused(effort: &Effort, report: &mut Report) {
     }
 }
 
-/// How long it takes to end so many sessions because a new configuration forbids them, with their neighbours
-/// told, in milliseconds.
+/// How long it takes to end so many sessions because a new configuration forbids them, in milliseconds.
 fn forbid_all(sessions: u32, flows: &[Template]) -> f64 {
     let mut pair = Pair::new(sessions, true);
     pair.establish(flows, &[0x55; 64]);
     let mut model = support::model(sessions, true, None, 0);
     model.services.iter_mut().for_each(|service| service.access.clear());
     let snapshot = Arc::new(Snapshot::compile(model).unwrap());
-    let mut batch = Batch::new(0, 4096, 2048);
     let start = Instant::now();
     let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
-    let mut transition = pair.ingress.begin_transition(snapshot, keyring);
-    while pair.ingress.review_some(pair.now, &mut transition, &mut batch) {
-        batch.clear();
-    }
-    let applied = pair.ingress.complete(pair.now, transition);
+    let applied = pair.ingress.apply(pair.now, snapshot, keyring);
     assert_eq!(applied.removed, sessions as usize);
     start.elapsed().as_secs_f64() * 1e3
 }
@@ -515,10 +509,9 @@ fn all_at_once(effort: &Effort, report: &mut Report) {
         pair.establish(&flows, &[0x55; 64]);
         let Pair { ingress, now, batch, .. } = &mut pair;
         let (snapshot, keys) = (support::snapshot(SESSIONS, true, 0), support::keys(0));
-        batch.clear();
         let start = Instant::now();
         let keyring = ingress.next_keyring(&snapshot, keys, *now).unwrap();
-        let applied = ingress.apply(*now, snapshot, keyring, batch);
+        let applied = ingress.apply(*now, snapshot, keyring);
         reload.push(start.elapsed().as_secs_f64() * 1e3);
         assert_eq!(applied.kept, SESSIONS as usize);
         forbid.push(forbid_all(SESSIONS, &flows));

@@ -9,6 +9,7 @@ use fairway_wire::svr::{Control, HeaderTlvs, PayloadTlvs};
 use fairway_wire::tcp;
 
 use crate::engine::Engine;
+use crate::farewell::Neighbour;
 use crate::handshake::Phase;
 use crate::headers;
 use crate::key::FlowKey;
@@ -116,13 +117,27 @@ impl Engine {
         header: HeaderTlvs,
         outlet: &mut Outlet<'_>,
     ) {
-        let Some(session) = self.table.get(index).copied() else { return };
-        let Some(hop) = session.leg(out).hop else { return };
-        let key = session.leg(out).key;
-        let Some(packet) = self.compose_for(now, &session, out, &[], outlet) else { return };
-        let tlvs = PayloadTlvs { uuid: Some(session.uuid), ..PayloadTlvs::default() };
-        let sealed = self.seal(now, hop.path, packet, &key, header, &tlvs);
-        self.sent(now, &key, sealed, Counter::ControlSent, outlet);
+        let to = self.table.get(index).and_then(|session| Neighbour::of(session, out));
+        if let Some(to) = to {
+            self.send_control_to(now, &to, header, outlet);
+        }
+    }
+
+    /// The same, whether the session is there or not.
+    pub(crate) fn send_control_to(
+        &mut self,
+        now: Now,
+        to: &Neighbour,
+        header: HeaderTlvs,
+        outlet: &mut Outlet<'_>,
+    ) {
+        let Some(packet) = compose(outlet, &to.key, to.numbers, &[]) else {
+            return self.lose(now, to.key.interface, &to.key, DropReason::OutputFull);
+        };
+        packet.verdict = Verdict::Forward(Egress { interface: to.key.interface, next_hop: to.next_hop });
+        let tlvs = PayloadTlvs { uuid: Some(to.uuid), ..PayloadTlvs::default() };
+        let sealed = self.seal(now, to.path, packet, &to.key, header, &tlvs);
+        self.sent(now, &to.key, sealed, Counter::ControlSent, outlet);
     }
 
     /// Sends the whole metadata of a session in a packet of its own.

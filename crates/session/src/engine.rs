@@ -25,6 +25,7 @@ use crate::approach::{Arrival, GROUP, KEYS_AHEAD};
 use crate::budget::Budget;
 use crate::drops::Drops;
 use crate::event::Event;
+use crate::farewell::Farewells;
 use crate::fragments::{PathMtus, Store};
 use crate::handshake::Phase;
 use crate::key::FlowKey;
@@ -79,6 +80,7 @@ pub struct Engine {
     pub(crate) placements: VecDeque<Placement>,
     pub(crate) notices: VecDeque<(Audience, Notice)>,
     pub(crate) holds: Holds,
+    pub(crate) farewells: Farewells,
     /// What the kernel forwards.
     pub(crate) offloads: Offloads,
     /// The wall clock when this engine started, in seconds.
@@ -180,6 +182,7 @@ impl Engine {
             placements: VecDeque::new(),
             notices: VecDeque::new(),
             holds: Holds::default(),
+            farewells: Farewells::default(),
             offloads: Offloads::default(),
             started_unix: now.unix,
             next_fragment_id: rng.next_u32(),
@@ -407,6 +410,7 @@ impl Engine {
         self.expire(now);
         self.fragments_timeout(now);
         self.peering_timeout(now, &mut outlet);
+        self.say_farewells(now, &mut outlet);
         self.announce(now, &mut outlet);
     }
 
@@ -485,7 +489,8 @@ impl Engine {
         let announcement = self.announcements.peek().map(|Reverse((due, ..))| *due);
         let peering = self.shard.leads().then(|| self.peering.poll_timeout()).flatten();
         let (holds, fragments) = (self.holds.deadline(), self.fragments.poll_timeout());
-        let due = [self.wheel.next_deadline(), peering, announcement, holds, fragments];
+        let farewells = self.farewells.deadline();
+        let due = [self.wheel.next_deadline(), peering, announcement, holds, fragments, farewells];
         due.into_iter().flatten().min()
     }
 

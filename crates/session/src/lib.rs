@@ -31,6 +31,7 @@ mod drops;
 mod engine;
 mod established;
 mod event;
+mod farewell;
 mod first;
 mod fragments;
 mod gather;

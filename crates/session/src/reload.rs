@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fairway_crypto::{Keyring, KeyringEntry, KeyringError};
 use fairway_policy::{CandidateHop, Decision, Snapshot};
 use fairway_types::model::{Limits, RouterModel};
-use fairway_types::{Batch, Counter, InterfaceId, Now, PathId, PeerId, RouteId, ServiceId, Suite, TenantId};
+use fairway_types::{Counter, InterfaceId, Now, PathId, PeerId, RouteId, ServiceId, Suite, TenantId};
 use rand_core::RngCore;
 
 use crate::engine::{DEFAULT_MTU, Engine};
@@ -25,7 +25,7 @@ pub struct Applied {
     pub removed: usize,
 }
 
-/// So many sessions end before their neighbours are told and the kernel lets go of them.
+/// So many sessions end before the kernel lets go of them: what is known of their ends takes memory.
 const ENDED_AT_ONCE: usize = 1024;
 
 /// A change to another configuration that is under way. No packet may be decided until it is complete.
@@ -122,18 +122,12 @@ impl Engine {
 
     /// Goes over to another configuration.
     ///
-    /// `keyring` is what [`Self::next_keyring`] made. Neighbours of removed sessions are told, as far as
-    /// `batch` has room. Where several workers share the router, the first of them goes first, and `keyring`
-    /// is the same for all.
-    pub fn apply(
-        &mut self,
-        now: Now,
-        snapshot: Arc<Snapshot>,
-        keyring: Keyring,
-        batch: &mut Batch,
-    ) -> Applied {
+    /// `keyring` is what [`Self::next_keyring`] made. Neighbours of removed sessions are told afterwards, by
+    /// [`Self::handle_timeout`]. Where several workers share the router, the first of them goes first, and
+    /// `keyring` is the same for all.
+    pub fn apply(&mut self, now: Now, snapshot: Arc<Snapshot>, keyring: Keyring) -> Applied {
         let mut transition = self.begin_transition(snapshot, keyring);
-        while self.review_some(now, &mut transition, batch) {}
+        while self.review_some(now, &mut transition) {}
         self.complete(now, transition)
     }
 
@@ -145,11 +139,11 @@ impl Engine {
         Transition { snapshot, renumbering, next: 0, applied: Applied::default() }
     }
 
-    /// Decides again about sessions, until many have ended: their neighbours are told in `batch`, and what the
-    /// kernel is to do is to be carried out. Says whether there may be more.
-    pub fn review_some(&mut self, now: Now, transition: &mut Transition, batch: &mut Batch) -> bool {
+    /// Decides again about sessions, until many have ended: what the kernel is to do is to be carried out then.
+    /// Says whether there may be more.
+    pub fn review_some(&mut self, now: Now, transition: &mut Transition) -> bool {
         let Transition { snapshot, renumbering, next, applied } = transition;
-        let (mut outlet, mut ended) = (batch.outlet(), 0);
+        let mut ended = 0;
         while (*next as usize) < self.table.capacity() && ended < ENDED_AT_ONCE {
             let index = *next;
             *next += 1;
@@ -164,10 +158,9 @@ impl Engine {
                 applied.kept += 1;
                 continue;
             }
-            for side in Side::BOTH {
-                self.send_delete(now, index, side, &mut outlet);
+            if let Some(session) = self.remove(now, index, Counter::SessionsDeleted) {
+                self.farewells.push(&session);
             }
-            self.remove(now, index, Counter::SessionsDeleted);
             ended += 1;
         }
         applied.removed += ended;
@@ -178,6 +171,7 @@ impl Engine {
     pub fn complete(&mut self, now: Now, transition: Transition) -> Applied {
         let Transition { snapshot, renumbering, applied, .. } = transition;
         self.path_mtus.clear();
+        self.farewells.renumber(|id| renumbering.interface(id), |id| renumbering.path(id));
         self.renumber_paths(&snapshot, &renumbering);
         self.renumber_interfaces(&snapshot, &renumbering);
         if self.shard.leads() {

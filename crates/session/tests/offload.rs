@@ -324,8 +324,7 @@ fn reload(pair: &mut Pair, change: impl FnOnce(&mut RouterModel)) -> (Applied, V
     change(&mut model);
     let snapshot = Arc::new(Snapshot::compile(model).unwrap());
     let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
-    let mut batch = Batch::new(64, 64, 2048);
-    let applied = pair.ingress.apply(pair.now, snapshot, keyring, &mut batch);
+    let applied = pair.ingress.apply(pair.now, snapshot, keyring);
     while pair.ingress.recall_changed(1) {}
     (applied, orders(&mut pair.ingress))
 }
@@ -373,34 +372,43 @@ fn a_configuration_that_forbids_a_session_ends_it_in_the_kernel() {
 }
 
 #[test]
-fn many_sessions_that_a_configuration_forbids_end_some_at_a_time() {
+fn neighbours_of_many_sessions_that_a_configuration_ends_are_told_little_by_little() {
     const SESSIONS: u32 = 3000;
     let mut pair = Pair::new(SESSIONS, true);
     let templates: Vec<_> = (0..SESSIONS).map(|flow| Template::of_flow(flow, UDP, &PAYLOAD)).collect();
     pair.establish(&templates, &PAYLOAD);
-    let mut model = support::model(SESSIONS, true, None, 0);
-    model.services[0].access.clear();
-    let snapshot = Arc::new(Snapshot::compile(model).unwrap());
-    let keyring = pair.ingress.next_keyring(&snapshot, support::keys(0), pair.now).unwrap();
-    let mut transition = pair.ingress.begin_transition(snapshot, keyring);
-    let mut told = 0;
-    loop {
-        let mut batch = Batch::new(0, 4096, 2048);
-        let more = pair.ingress.review_some(pair.now, &mut transition, &mut batch);
-        let mut messages = Vec::new();
-        batch.in_order(|slots| messages.extend(slots.iter().map(|slot| slot.packet.bytes().to_vec())));
-        assert!(messages.len() <= 1024, "{}", messages.len());
-        told += messages.len();
-        for chunk in messages.chunks(support::BATCH) {
-            support::fill(&mut pair.batch, WAN, chunk);
-            pair.egress.process(pair.now, &mut pair.batch);
-        }
-        if !more {
-            break;
+    let forbidding = |number: u32| {
+        let mut model = support::model(SESSIONS, true, None, 0);
+        model.services[0].access.clear();
+        model.services[0].name = format!("forbidden-{number}");
+        // The one path is another one by its number.
+        let ends = [1, 2].map(|last| std::net::IpAddr::from([203, 0, 113, last]));
+        (0..number).for_each(|_| model.paths.insert(0, support::path(ends[0], ends[1])));
+        Arc::new(Snapshot::compile(model).unwrap())
+    };
+    for number in [0, 1] {
+        let keyring = pair.ingress.next_keyring(&forbidding(number), support::keys(0), pair.now).unwrap();
+        let applied = pair.ingress.apply(pair.now, forbidding(number), keyring);
+        assert_eq!(applied.removed, if number == 0 { SESSIONS as usize } else { 0 });
+        for _ in 0..1000 {
+            let mut batch = Batch::new(0, 256, 2048);
+            pair.ingress.handle_timeout(pair.now, &mut batch);
+            let mut messages = Vec::new();
+            batch.in_order(|slots| messages.extend(slots.iter().map(|slot| slot.packet.bytes().to_vec())));
+            // Beside those of BFD.
+            assert!(messages.len() <= 64 + 2, "{}", messages.len());
+            for some in messages.chunks(support::BATCH) {
+                support::fill(&mut pair.batch, WAN, some);
+                pair.egress.process(pair.now, &mut pair.batch);
+            }
+            pair.now.mono = pair.now.mono + Duration::from_millis(4);
+            // Another configuration comes when some have been told.
+            if number == 0 && pair.egress.session_count() < 2000 {
+                break;
+            }
         }
     }
-    assert_eq!(pair.ingress.complete(pair.now, transition).removed, SESSIONS as usize);
-    assert_eq!((told, pair.egress.session_count()), (SESSIONS as usize, 0), "each neighbour was told");
+    assert_eq!(pair.egress.session_count(), 0, "each neighbour was told");
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl Network {
         let mut sum = Applied::default();
         for worker in 0..self.nodes[index].engines.len() {
             let engine = &mut self.nodes[index].engines[worker];
-            let applied = engine.apply(now, Arc::clone(&snapshot), keyring.clone(), &mut batch);
+            let applied = engine.apply(now, Arc::clone(&snapshot), keyring.clone());
             sum.kept += applied.kept;
             sum.removed += applied.removed;
             if worker == 0 {

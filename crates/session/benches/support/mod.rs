@@ -278,7 +278,8 @@ pub fn model(sessions: u32, encrypt: bool, payload: Option<Suite>, router: u8) -
     }
 }
 
-fn path(local: IpAddr, remote: IpAddr) -> PeerPath {
+/// A path to the peer.
+pub fn path(local: IpAddr, remote: IpAddr) -> PeerPath {
     PeerPath {
         peer: PeerId(0),
         interface: WAN,

@@ -210,11 +210,12 @@ fn a_reload_leaves_what_it_allows_in_the_kernel() {
             lab.configure(|authority| authority["description"] = format!("version {number}").into());
             for router in lab.routers() {
                 let seen = |name: &str| count(&lab, &router, name);
-                let before = ["sessions-offloaded", "packets-offloaded"].map(seen);
+                let before = seen("packets-offloaded");
                 lab.reload(&router).ok();
-                assert!(stream_in_kernel(&lab, &router), "{router}");
-                assert!(poll(5, || seen("packets-offloaded") > before[1]), "{router}");
-                assert_eq!((seen("sessions-offloaded"), seen("offloads-changed")), (before[0], 0));
+                // It may be with a worker for a moment, since one that hears no answer is told of again.
+                assert!(poll(5, || stream_in_kernel(&lab, &router)), "{router}");
+                assert!(poll(5, || seen("packets-offloaded") > before), "{router}");
+                assert_eq!(seen("offloads-changed"), 0, "{router}");
             }
         }
         // Another MTU is something else for the kernel to do.

@@ -72,10 +72,11 @@ impl Crew {
                 }
             }
         }
-        let mut prepared = prepared.into_iter();
-        let leader = prepared.next().map(|leader| leader.commit().answer()).transpose()?;
-        let others: Vec<_> = prepared.map(Prepared::commit).collect();
-        leader.map(Ok).into_iter().chain(others.into_iter().map(Committing::answer)).collect()
+        let Some((leader, others)) = prepared.split_first() else { return Ok(Vec::new()) };
+        leader.commit();
+        let first = leader.answer()?;
+        others.iter().for_each(Prepared::commit);
+        std::iter::once(Ok(first)).chain(others.iter().map(Prepared::answer)).collect()
     }
 }
 
@@ -115,18 +116,12 @@ impl<T: Send + 'static> Prepared<T> {
         Ok(Self { go, result })
     }
 
-    fn commit(self) -> Committing<T> {
-        // Its answer says whether it heard.
+    /// Lets it make the change. Its answer says whether it heard.
+    fn commit(&self) {
         let _ = self.go.send(());
-        Committing(self.result)
     }
-}
 
-/// A worker that makes the change.
-struct Committing<T>(Receiver<T>);
-
-impl<T> Committing<T> {
-    fn answer(self) -> Result<T, String> {
-        self.0.recv_timeout(PATIENCE).map_err(|_| Unanswered::Stuck.to_string())
+    fn answer(&self) -> Result<T, String> {
+        self.result.recv_timeout(PATIENCE).map_err(|_| Unanswered::Stuck.to_string())
     }
 }

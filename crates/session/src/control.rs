@@ -3,18 +3,19 @@
 //! They travel as packets of the session without payload, signed like all metadata, are processed by
 //! the next router and never forwarded (TLV 24).
 
-use fairway_types::{Checksum, Counter, DropReason, Egress, Now, Outlet, Protocol, Slot, Verdict};
+use core::net::IpAddr;
+
+use fairway_types::{Checksum, Counter, DropReason, Egress, Now, Outlet, PathId, Protocol, Slot, Verdict};
 use fairway_wire::ip::Parsed;
 use fairway_wire::svr::{Control, HeaderTlvs, PayloadTlvs};
 use fairway_wire::tcp;
 
 use crate::engine::Engine;
-use crate::farewell::Neighbour;
 use crate::handshake::Phase;
 use crate::headers;
 use crate::key::FlowKey;
 use crate::peer::Message;
-use crate::session::{Session, Side};
+use crate::session::{Session, Side, Uuid};
 use crate::table::Index;
 use crate::tcp::tcp_segment;
 use crate::vault::Protection;
@@ -24,6 +25,31 @@ pub(crate) type Known = Option<(Index, Side)>;
 
 /// DSCP CS6, network control (RFC 4594).
 const CONTROL_TRAFFIC_CLASS: u8 = 0xc0;
+
+/// The router on one leg of a session, as a message about it is addressed.
+#[derive(Clone, Copy)]
+pub(crate) struct Neighbour {
+    pub(crate) key: FlowKey,
+    pub(crate) next_hop: IpAddr,
+    pub(crate) path: PathId,
+    /// Sequence and acknowledgement numbers, where the session travels as TCP.
+    pub(crate) numbers: (u32, u32),
+    pub(crate) uuid: Uuid,
+}
+
+impl Neighbour {
+    /// The one on this leg, if there is one.
+    pub(crate) fn of(session: &Session, out: Side) -> Option<Self> {
+        let leg = session.leg(out);
+        Some(Self {
+            key: leg.key,
+            next_hop: leg.next_hop,
+            path: leg.hop?.path,
+            numbers: session.tcp.numbers(out.other()),
+            uuid: session.uuid,
+        })
+    }
+}
 
 impl Engine {
     /// Acts on a control message.
@@ -131,10 +157,7 @@ impl Engine {
         header: HeaderTlvs,
         outlet: &mut Outlet<'_>,
     ) {
-        let Some(packet) = compose(outlet, &to.key, to.numbers, &[]) else {
-            return self.lose(now, to.key.interface, &to.key, DropReason::OutputFull);
-        };
-        packet.verdict = Verdict::Forward(Egress { interface: to.key.interface, next_hop: to.next_hop });
+        let Some(packet) = self.compose_for(now, to, &[], outlet) else { return };
         let tlvs = PayloadTlvs { uuid: Some(to.uuid), ..PayloadTlvs::default() };
         let sealed = self.seal(now, to.path, packet, &to.key, header, &tlvs);
         self.sent(now, &to.key, sealed, Counter::ControlSent, outlet);
@@ -143,15 +166,12 @@ impl Engine {
     /// Sends the whole metadata of a session in a packet of its own.
     pub(crate) fn send_keep_alive(&mut self, now: Now, index: Index, out: Side, outlet: &mut Outlet<'_>) {
         let Some(session) = self.table.get(index).copied() else { return };
-        if session.leg(out).hop.is_none() {
-            return;
-        }
+        let Some(to) = Neighbour::of(&session, out) else { return };
         self.freshen_keys(now, index, out);
-        let key = session.leg(out).key;
-        let Some(packet) = self.compose_for(now, &session, out, &[], outlet) else { return };
+        let Some(packet) = self.compose_for(now, &to, &[], outlet) else { return };
         let header = HeaderTlvs { control: Some(Control::KeepAlive), ..HeaderTlvs::default() };
         let sealed = self.seal_session(now, &session, out, packet, header);
-        self.sent(now, &key, sealed, Counter::ControlSent, outlet);
+        self.sent(now, &to.key, sealed, Counter::ControlSent, outlet);
     }
 
     /// Answers a signed message about a session nobody knows here: "enable metadata".
@@ -182,18 +202,15 @@ impl Engine {
     pub(crate) fn compose_for<'o>(
         &mut self,
         now: Now,
-        session: &Session,
-        out: Side,
+        to: &Neighbour,
         payload: &[u8],
         outlet: &'o mut Outlet<'_>,
     ) -> Option<&'o mut Slot> {
-        let leg = session.leg(out);
-        let numbers = session.tcp.numbers(out.other());
-        let Some(packet) = compose(outlet, &leg.key, numbers, payload) else {
-            self.lose(now, leg.key.interface, &leg.key, DropReason::OutputFull);
+        let Some(packet) = compose(outlet, &to.key, to.numbers, payload) else {
+            self.lose(now, to.key.interface, &to.key, DropReason::OutputFull);
             return None;
         };
-        packet.verdict = Verdict::Forward(Egress { interface: leg.key.interface, next_hop: leg.next_hop });
+        packet.verdict = Verdict::Forward(Egress { interface: to.key.interface, next_hop: to.next_hop });
         Some(packet)
     }
 

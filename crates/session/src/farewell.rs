@@ -4,45 +4,19 @@
 //! packet would be looked at and peers would think that this router is gone; and a neighbour that heard them
 //! as fast as they can be sent would lose most of them. So they wait here, and go out a few at a time.
 
-use core::net::IpAddr;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use fairway_types::{InterfaceId, Now, Outlet, PathId, Time};
 use fairway_wire::svr::{Control, HeaderTlvs};
 
+use crate::control::Neighbour;
 use crate::engine::Engine;
-use crate::key::FlowKey;
-use crate::session::{Session, Side, Uuid};
+use crate::session::{Session, Side};
 
 /// So many go out together, and so soon after the last of them the next: 16,000 a second.
 const AT_ONCE: usize = 64;
 const INTERVAL: Duration = Duration::from_millis(4);
-
-/// The router on one leg of a session, as a message about it is addressed.
-#[derive(Clone, Copy)]
-pub(crate) struct Neighbour {
-    pub(crate) key: FlowKey,
-    pub(crate) next_hop: IpAddr,
-    pub(crate) path: PathId,
-    /// Sequence and acknowledgement numbers, where the session travels as TCP.
-    pub(crate) numbers: (u32, u32),
-    pub(crate) uuid: Uuid,
-}
-
-impl Neighbour {
-    /// The one on this leg, if there is one.
-    pub(crate) fn of(session: &Session, out: Side) -> Option<Self> {
-        let leg = session.leg(out);
-        Some(Self {
-            key: leg.key,
-            next_hop: leg.next_hop,
-            path: leg.hop?.path,
-            numbers: session.tcp.numbers(out.other()),
-            uuid: session.uuid,
-        })
-    }
-}
 
 /// Those that are still to hear of the end of a session.
 #[derive(Default)]

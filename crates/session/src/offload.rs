@@ -136,11 +136,11 @@ impl Engine {
     /// Takes back up to `most` of those sessions for which the kernel would do something else now; says whether
     /// there are more. It is to be asked again until there are none, with packets in between.
     pub fn recall_changed(&mut self, most: usize) -> bool {
-        let kept = self.offloads.leaving.len().saturating_sub(most);
-        for index in self.offloads.leaving.split_off(kept) {
+        for _ in 0..most {
+            let Some(index) = self.offloads.leaving.pop() else { break };
             self.recall(index, why::CHANGED);
         }
-        kept > 0
+        !self.offloads.leaving.is_empty()
     }
 
     /// The kernel did not take a session.

@@ -11,6 +11,7 @@ use fairway_wire::icmp::{self, ErrorRepr};
 use fairway_wire::ip::{self, Parsed, Quoted, Version};
 use fairway_wire::svr::{self, HeaderTlvs, PayloadTlvs, RelayedError};
 
+use crate::control::Neighbour;
 use crate::engine::Engine;
 use crate::headers;
 use crate::key::{End, FlowKey};
@@ -127,20 +128,18 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) {
         let Some(session) = self.table.get(index).copied() else { return };
-        if session.leg(out).hop.is_none() {
+        let Some(to) = Neighbour::of(&session, out) else {
             return self.deliver_error(now, &session, out, issuer, error, quote.bytes(), outlet);
-        }
+        };
         let mut payload = [0; icmp::HEADER_LEN + QUOTED];
         let relayed = RelayedError { error, transport: quote.bytes() };
         let Some(length) = relayed.emit(quote.protocol(&session), &mut payload) else { return };
-        let key = session.leg(out).key;
-        let Some(path) = session.leg(out).hop.map(|hop| hop.path) else { return };
-        let Some(packet) = self.compose_for(now, &session, out, &payload[..length], outlet) else { return };
+        let Some(packet) = self.compose_for(now, &to, &payload[..length], outlet) else { return };
         let header =
             HeaderTlvs { icmp_location: Some(veiled(issuer, &session, out)), ..HeaderTlvs::default() };
-        let tlvs = PayloadTlvs { uuid: Some(session.uuid), ..PayloadTlvs::default() };
-        let sealed = self.seal(now, path, packet, &key, header, &tlvs);
-        self.sent(now, &key, sealed, Counter::MetadataSent, outlet);
+        let tlvs = PayloadTlvs { uuid: Some(to.uuid), ..PayloadTlvs::default() };
+        let sealed = self.seal(now, to.path, packet, &to.key, header, &tlvs);
+        self.sent(now, &to.key, sealed, Counter::MetadataSent, outlet);
     }
 
     /// Gives an error to the host that sent the packet it is about.

@@ -178,7 +178,7 @@ impl Flows {
         let Some(flow) = sessions.get_mut(&id).and_then(|flows| flows.get_mut(which)) else { return };
         let before = std::mem::replace(&mut flow.way, ways.enter(way));
         ways.leave(before);
-        put(kernel, flow.slot, slot::LINK, &link_of(way));
+        put_link(kernel, flow.slot, way);
     }
 
     /// The kernel forwards a session no longer. Says what it has forwarded.
@@ -358,15 +358,16 @@ fn raw(change: Delta) -> u32 {
     u32::from(u16::from_ne_bytes((!change.apply(0xffff)).to_be_bytes()))
 }
 
-fn link_of(way: &Way) -> Vec<u8> {
-    [way.link.0, way.link.1].concat()
-}
-
 /// Writes whole words of a slot.
 fn put(kernel: &Kernel, at: u32, offset: usize, bytes: &[u8]) {
     for (number, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
         kernel.slots.word(at, offset + number * 4).store(u32::from_ne_bytes(*chunk), Relaxed);
     }
+}
+
+/// Writes the link addresses of packets that take a way.
+fn put_link(kernel: &Kernel, at: u32, way: &Way) {
+    put(kernel, at, slot::LINK, [way.link.0, way.link.1].as_flattened());
 }
 
 /// Fills a slot. Until the worker says otherwise, packets of the flow are the worker's, unless the flow is
@@ -402,7 +403,7 @@ fn write(kernel: &Kernel, at: u32, Route { flow, way }: &Route, (worker, other):
     kernel.slots.half(at, slot::WORKER).store(worker as u16, Relaxed);
     word(slot::OTHER, other);
     let put = |offset: usize, bytes: &[u8]| put(kernel, at, offset, bytes);
-    put(slot::LINK, &link_of(way));
+    put_link(kernel, at, way);
     put(slot::PORTS, &[leaves.source.port().to_be_bytes(), leaves.destination.port().to_be_bytes()].concat());
     for (number, end) in [leaves.source, leaves.destination].iter().enumerate() {
         match end.ip() {

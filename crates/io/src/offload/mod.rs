@@ -13,10 +13,10 @@
 //! differ, everything of the flow goes to the worker. A new flow begins so.
 //!
 //! **Policy.** Whoever changes what may be forwarded ends the flows that may not be any more before saying
-//! that it is done. A worker's heart has to beat:
-//! when it has not for three seconds, or when a capture wants to see packets, the program leaves all
-//! its flows to its sockets. The program at tc comes to this part through an array of programs, which the
-//! kernel empties when the process that made it is gone: a router that was killed forwards nothing.
+//! that it is done. A worker's heart has to beat: when it has not for three seconds, or when a capture wants
+//! to see packets, the program leaves all its flows to its sockets. The program at tc comes to this part
+//! through an array of programs, which the kernel empties when the process that made it is gone: a router that
+//! was killed forwards nothing.
 
 mod decide;
 mod door;
